@@ -1,0 +1,15 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod datastore;
+pub mod journal;
+pub mod mutation;
+pub mod platform;
+pub mod protocol;
+pub mod proxy;
+pub mod stack;
+pub mod telemetry;

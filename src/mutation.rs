@@ -1,0 +1,88 @@
+//! What a journaled change is, whatever protocol it came by.
+
+use bytes::Bytes;
+
+/// Generated from `proto/wal_sidecar/v1/record.proto`.
+#[allow(missing_docs)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/wal_sidecar.v1.rs"));
+}
+
+/// The records that one worker hands to the journal at once: encoded, in the
+/// order of their sequences, with what a backend has to know of each.
+///
+/// A backend returns it empty when it is done, so its memory is used again.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RecordBatch {
+    /// The encoded records (`wal_sidecar.v1.Record`), one after the other.
+    pub bytes: Vec<u8>,
+    /// Where each record ends in `bytes`, and what it is.
+    pub entries: Vec<RecordEntry>,
+}
+
+/// What a backend has to know of a record without decoding it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordEntry {
+    /// Byte offset one past the record's last byte in [`RecordBatch::bytes`].
+    pub end: usize,
+    /// The record's first key, as a range of [`RecordBatch::bytes`]; empty
+    /// where it has none (heartbeats, FLUSHALL). Partitions are chosen by it.
+    pub key: (usize, usize),
+    /// Which body the record has.
+    pub kind: RecordKind,
+    /// The record's sequence.
+    pub sequence: u64,
+}
+
+/// Which body a record has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RecordKind {
+    /// A change about to be forwarded.
+    Mutation,
+    /// What became of one.
+    Outcome,
+    /// A key's whole value.
+    Snapshot,
+    /// Nothing.
+    Heartbeat,
+}
+
+impl RecordBatch {
+    /// Whether there is no record in it.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    /// The encoded bytes of each record, in order.
+    pub fn records(&self) -> impl Iterator<Item = (&RecordEntry, &[u8])> {
+        let mut start = 0;
+        self.entries.iter().map(move |entry| {
+            let bytes = &self.bytes[start..entry.end];
+            start = entry.end;
+            (entry, bytes)
+        })
+    }
+}
+
+/// The deterministic commands a mutation came to, or why there are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// These commands have the effect the mutation had.
+    Effects(Vec<Vec<Bytes>>),
+    /// Nothing was changed; the text is the datastore's error, empty for a no-op.
+    Rejected(String),
+    /// The keys' values have to be taken from the datastore. No keys: the
+    /// mutation's own.
+    Unknown {
+        /// Why, for people.
+        reason: &'static str,
+        /// The keys to take.
+        keys: Vec<Bytes>,
+    },
+}
