@@ -1,1 +1,3 @@
-//! platform
+//! What the system gives: sockets, and what tests want to control.
+
+pub mod stream;
