@@ -380,42 +380,4 @@ fn unexpected(byte: u8) -> ParseError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a client's bytes come to: the end and number of arguments of every
-    /// command, and the error they stop at.
-    fn scan(bytes: &[u8]) -> (Vec<(usize, u32)>, Option<String>) {
-        let mut scanner = Scanner::new(Limits::default());
-        let mut at = 0;
-        let mut frames = Vec::new();
-        loop {
-            match scanner.next(&bytes[at..]) {
-                Ok(None) => return (frames, None),
-                Err(error) => return (frames, Some(error.to_string())),
-                Ok(Some(frame)) => {
-                    at += frame.end;
-                    frames.push((frame.end, frame.arguments));
-                }
-            }
-        }
-    }
-
-    fn check(bytes: &[u8], frames: &[(usize, u32)], error: Option<&str>) {
-        let found = scan(bytes);
-        assert_eq!(found.0, frames, "{}", bytes.escape_ascii());
-        let error = error.map(|what| format!("Protocol error: {what}"));
-        assert_eq!(found.1, error, "{}", bytes.escape_ascii());
-    }
-
-    #[test]
-    fn commands_are_cut() {
-        check(b"", &[], None);
-        check(b"*1\r\n$4\r\nPING\r\n", &[(14, 1)], None);
-        check(
-            b"*1\r\n$4\r\nPING\r\nPING\r\n\r\n*0\r\n",
-            &[(14, 1), (6, 1), (2, 0), (4, 0)],
-            None,
-        );
-    }
-}
+mod tests;
