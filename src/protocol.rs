@@ -132,6 +132,23 @@ impl Batch {
         self.transaction = None;
     }
 
+    /// The same bytes, to be forwarded without a record.
+    pub fn as_read(self) -> Batch {
+        self.as_class(Class::Read)
+    }
+
+    /// The same bytes, every command of `class`.
+    pub fn as_class(mut self, class: Class) -> Batch {
+        for command in &mut self.commands {
+            command.class = class;
+        }
+        self.mutations = match class {
+            Class::Mutation => self.commands.len() as u32,
+            Class::Read | Class::Control => 0,
+        };
+        self
+    }
+
     /// A batch of one command that is all of `bytes`.
     pub fn single(bytes: &[u8], specification: u16, class: Class) -> Batch {
         let mut batch = Batch {

@@ -1,7 +1,6 @@
 //! Opens a connection and brings it into the state of a [`LinkKey`].
 
 use std::rc::Rc;
-use std::task::ready;
 
 use bytes::{Buf, BytesMut};
 
@@ -11,6 +10,9 @@ use crate::protocol::resp::replies::ReplyScanner;
 
 /// The name links have in the datastore's CLIENT LIST.
 pub const LINK_NAME: &str = "wal-sidecar";
+
+/// The replies to a handshake fit into this many bytes, as a rule.
+const READ_BYTES: usize = 4096;
 
 /// Appends one command in multibulk form.
 pub fn push_command(out: &mut BytesMut, arguments: &[&[u8]]) {
@@ -41,10 +43,10 @@ pub fn push_auth(out: &mut BytesMut, identity: &Identity) -> bool {
 /// connection is called in the datastore's CLIENT LIST.
 pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Stream, OpenError> {
     let attempt = async {
-        let stream = Stream::connect(&options.address)
+        let mut stream = Stream::connect(&options.address)
             .await
             .map_err(|error| unreachable(options, &error))?;
-        greet(&stream, options, key, name).await?;
+        greet(&mut stream, options, key, name).await?;
         Ok(stream)
     };
     match tokio::time::timeout(options.connect_timeout, attempt).await {
@@ -63,7 +65,7 @@ fn unreachable(options: &Options, why: &dyn std::fmt::Display) -> OpenError {
 /// Sends the handshake and reads one reply to each of its commands. The name
 /// is a courtesy: a user whose ACL forbids CLIENT gets a link all the same.
 async fn greet(
-    stream: &Stream,
+    stream: &mut Stream,
     options: &Options,
     key: &LinkKey,
     name: &[u8],
@@ -81,7 +83,8 @@ async fn greet(
         required += 1;
     }
     push_command(&mut out, &[b"CLIENT", b"SETNAME", name]);
-    write_all(stream, &mut out)
+    stream
+        .write_all(&out)
         .await
         .map_err(|error| unreachable(options, &error))?;
 
@@ -94,7 +97,8 @@ async fn greet(
                 Ok(None) => {}
                 Err(error) => return Err(unreachable(options, &error)),
             }
-            match read_some(stream, &mut input).await {
+            input.reserve(READ_BYTES);
+            match stream.read(&mut input).await {
                 Ok(0) => return Err(unreachable(options, &"connection closed in handshake")),
                 Ok(_) => {}
                 Err(error) => return Err(unreachable(options, &error)),
@@ -106,30 +110,4 @@ async fn greet(
         input.advance(frame.end);
     }
     Ok(())
-}
-
-async fn write_all(stream: &Stream, out: &mut BytesMut) -> std::io::Result<()> {
-    while !out.is_empty() {
-        std::future::poll_fn(|cx| stream.poll_write_ready(cx)).await?;
-        match stream.try_write(out) {
-            Ok(n) => out.advance(n),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-async fn read_some(stream: &Stream, input: &mut BytesMut) -> std::io::Result<usize> {
-    input.reserve(4096);
-    std::future::poll_fn(|cx| {
-        loop {
-            ready!(stream.poll_read_ready(cx))?;
-            match stream.try_read(input) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                result => return std::task::Poll::Ready(result),
-            }
-        }
-    })
-    .await
 }

@@ -19,7 +19,7 @@ use slab::Slab;
 
 use super::receive::Receiver;
 use crate::platform::stream::Stream;
-use crate::protocol::{Batch, Expect, Failure, Pool, Replies};
+use crate::protocol::{Batch, Class, Expect, Failure, Pool, Replies};
 
 /// A handle on a connection. Cloning it shares the connection.
 #[derive(Clone)]
@@ -40,6 +40,10 @@ pub(super) struct Inner {
     /// Why the link takes no batches; `None` while it does.
     down: Option<Rc<str>>,
     closed: bool,
+    /// What the connection is called in the datastore's CLIENT LIST.
+    name: Vec<u8>,
+    /// How many channels and patterns it is subscribed to.
+    pub(super) subscriptions: usize,
     driver: Option<Waker>,
     driver_woken: bool,
     pub(super) pool: Rc<Pool>,
@@ -75,6 +79,8 @@ impl Link {
                 unsolicited: exclusive.then(Unsolicited::default),
                 down: Some(Rc::from("datastore not connected yet")),
                 closed: false,
+                name: super::handshake::LINK_NAME.as_bytes().to_vec(),
+                subscriptions: 0,
                 driver: None,
                 driver_woken: false,
                 pool,
@@ -94,7 +100,7 @@ impl Link {
         }
     }
 
-    /// Whether nothing is in flight.
+    /// Whether nothing is in flight, not even a dropped response's batch.
     pub fn is_idle(&self) -> bool {
         self.inner.borrow().pending.is_empty()
     }
@@ -179,11 +185,11 @@ impl Link {
 
     /// Writes batches and hands out replies until the connection ends or no
     /// handle but the driver's is left; returns why it ended.
-    pub async fn drive(self, stream: Stream) -> Rc<str> {
+    pub async fn drive(self, mut stream: Stream) -> Rc<str> {
         self.set_up();
         let mut driver = Driver {
             link: &self,
-            stream: &stream,
+            stream: &mut stream,
             input: BytesMut::new(),
             receiver: Receiver::default(),
         };
@@ -199,6 +205,24 @@ impl Link {
         if !inner.closed {
             inner.down = None;
         }
+    }
+
+    /// Calls the connection `name` in the datastore's CLIENT LIST from the next
+    /// command on, if it is not called so.
+    pub fn set_name(&self, name: &[u8]) {
+        if self.inner.borrow().name == name {
+            return;
+        }
+        self.inner.borrow_mut().name = name.to_vec();
+        let mut bytes = BytesMut::new();
+        super::handshake::push_command(&mut bytes, &[b"CLIENT", b"SETNAME", name]);
+        let batch = Batch::single(&bytes, crate::protocol::Command::UNKNOWN, Class::Read);
+        drop(self.send(batch));
+    }
+
+    /// How many channels and patterns the connection is subscribed to.
+    pub fn subscriptions(&self) -> usize {
+        self.inner.borrow().subscriptions
     }
 
     /// Whether [`Link::close`] was called.
@@ -325,7 +349,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// What runs a link's connection: written by one task, polled by one future.
 struct Driver<'a> {
     link: &'a Link,
-    stream: &'a Stream,
+    stream: &'a mut Stream,
     input: BytesMut,
     receiver: Receiver,
 }
@@ -373,28 +397,20 @@ impl Driver<'_> {
 
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
-            match self.stream.poll_read_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => return Ok(()),
+            self.input.reserve(READ_BYTES.max(self.input.len()));
+            let Poll::Ready(read) = self.stream.poll_read(cx, &mut self.input) else {
+                return Ok(());
+            };
+            if read? == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "closed by the datastore",
+                ));
             }
-            let wanted = READ_BYTES.max(self.input.len());
-            self.input.reserve(wanted.saturating_sub(self.input.len()).max(READ_BYTES / 2));
-            match self.stream.try_read(&mut self.input) {
-                Ok(0) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "closed by the datastore",
-                    ));
-                }
-                Ok(_) => {
-                    let mut inner = self.link.inner.borrow_mut();
-                    self.receiver
-                        .receive(&mut self.input, &mut inner)
-                        .map_err(io::Error::other)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+            let mut inner = self.link.inner.borrow_mut();
+            self.receiver
+                .receive(&mut self.input, &mut inner)
+                .map_err(io::Error::other)?;
         }
     }
 }

@@ -88,25 +88,33 @@ impl Links {
         Ok(self.keep(key.clone(), Some(stream)))
     }
 
-    /// A link for one client alone, named as it is. It is up.
+    /// A link for one client alone, called what the client is. It is up.
     pub async fn exclusive(&self, key: &LinkKey, name: Option<&[u8]>) -> Result<Link, OpenError> {
-        while name.is_none()
-            && let Some(link) = self.take_idle(key)
-        {
+        let name = name.unwrap_or(handshake::LINK_NAME.as_bytes());
+        while let Some(link) = self.take_idle(key) {
             if link.unavailable().is_none() {
+                link.set_name(name);
                 return Ok(link);
             }
         }
-        let name = name.unwrap_or(handshake::LINK_NAME.as_bytes());
-        let stream = handshake::open(&self.options, key, name).await?;
+        let stream = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
         let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, true);
         link.set_up();
         tokio::task::spawn_local(link.clone().drive(stream));
+        link.set_name(name);
         Ok(link)
     }
 
+    /// A bare connection in the state of `key`.
+    pub async fn raw(
+        &self,
+        key: &LinkKey,
+    ) -> Result<crate::platform::stream::Stream, OpenError> {
+        handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await
+    }
+
     /// Keeps a link for the next client; the caller vouches that its
-    /// connection is in the state of `key` and has no name of its own.
+    /// connection is in the state of `key` but for its name.
     pub fn give_back(&self, key: LinkKey, link: Link) {
         let mut exclusive = self.exclusive.borrow_mut();
         let idle = exclusive.entry(key).or_default();

@@ -69,9 +69,11 @@ impl Receiver {
                 break;
             }
             inner.pending.pop_front();
+            inner.subscriptions = self.subscribed.counts.iter().sum();
             inner.finish(slot);
         }
         input.advance(position);
+        inner.subscriptions = self.subscribed.counts.iter().sum();
         Ok(())
     }
 

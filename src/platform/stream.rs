@@ -3,10 +3,13 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// So many connections wait in the kernel until they are accepted.
@@ -53,19 +56,35 @@ impl Stream {
         }
     }
 
-    /// Ready when a read may give something.
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Reads into the free capacity of `buffer`; 0 is the end of the stream.
+    ///
+    /// A read that leaves capacity has emptied the socket, which the runtime
+    /// remembers: the next call waits without asking the system once more.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
         match self {
-            Stream::Tcp(stream) => stream.poll_read_ready(cx),
-            Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Tcp(stream) => pin!(stream.read_buf(buffer)).poll(cx),
+            Stream::Unix(stream) => pin!(stream.read_buf(buffer)).poll(cx),
         }
     }
 
     /// Reads into the free capacity of `buffer`; 0 is the end of the stream.
-    pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// Cancel-safe.
+    pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.try_read_buf(buffer),
-            Stream::Unix(stream) => stream.try_read_buf(buffer),
+            Stream::Tcp(stream) => stream.read_buf(buffer).await,
+            Stream::Unix(stream) => stream.read_buf(buffer).await,
+        }
+    }
+
+    /// Writes all of `bytes`. Not cancel-safe.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.write_all(bytes).await,
+            Stream::Unix(stream) => stream.write_all(bytes).await,
         }
     }
 
