@@ -60,8 +60,6 @@ pub struct Connection {
     output: Option<Replies>,
     /// No more input is taken until nothing is in flight.
     hold: bool,
-    /// Whether the exclusive link has been through RESET.
-    pub(super) was_reset: bool,
     state: State,
 }
 
@@ -106,7 +104,6 @@ impl Connection {
             in_flight: VecDeque::new(),
             output: None,
             hold: false,
-            was_reset: false,
             state: State::Open,
             context,
         }

@@ -30,7 +30,10 @@ impl Connection {
         let batch = self.take_command(&frame, classified.specification, classified.class);
         let arguments = owned_arguments(&batch);
         if self.session.transaction.is_some() {
-            return self.control_in_transaction(control, batch, &arguments);
+            return match control {
+                Control::Reset => self.reset().await,
+                _ => self.control_in_transaction(control, batch, &arguments),
+            };
         }
         match control {
             Control::Hello | Control::Auth | Control::Select => {
@@ -43,7 +46,7 @@ impl Connection {
                 self.reply(b"+OK\r\n");
                 self.close();
             }
-            Control::Reset => self.reset(batch),
+            Control::Reset => self.reset().await,
             Control::ClientId | Control::ClientSetInfo | Control::Exec | Control::Discard => {
                 // On a shared link they answer as on any: EXEC and DISCARD with
                 // an error, as there is no transaction.
@@ -88,7 +91,6 @@ impl Connection {
                 self.send(batch, Action::Exec);
             }
             Control::Discard => self.send(batch.as_read(), Action::Discard),
-            Control::Reset => self.reset(batch),
             Control::Quit => {
                 self.reply(b"+OK\r\n");
                 self.close();
@@ -187,13 +189,20 @@ impl Connection {
         }
     }
 
-    fn reset(&mut self, batch: Batch) {
-        if self.exclusive {
-            return self.send(batch.as_read(), Action::Reset);
+    /// The client starts over: RESET is answered here, and a connection of its
+    /// own is left to the datastore to clean up.
+    async fn reset(&mut self) {
+        if std::mem::take(&mut self.exclusive) {
+            self.route.link().close();
         }
         self.session = Session::new(self.context.links.default_key());
         self.route.set(self.context.links.default_link());
         self.reply(b"+RESET\r\n");
+        if self.context.options.mode == ConnectionMode::Dedicated
+            && self.make_exclusive().await.is_err()
+        {
+            self.close();
+        }
     }
 
     /// HELLO, AUTH and SELECT.
@@ -331,13 +340,6 @@ impl Connection {
             Action::Become(_) | Action::Greet(..) | Action::Name(_) if !is_error => {
                 self.apply_ok(action);
             }
-            Action::Reset => {
-                // The connection's state is the default one again, but whether
-                // a default client can share it depends on the link's own AUTH.
-                self.session = Session::new(self.context.links.default_key());
-                self.session.sticky = self.context.options.mode == ConnectionMode::Dedicated;
-                self.was_reset = true;
-            }
             Action::Subscriptions => {
                 self.session.subscribed = 0 < self.route.link().subscriptions();
             }
@@ -414,10 +416,7 @@ impl Connection {
         };
         let link = self.route.set(shared);
         self.exclusive = false;
-        match std::mem::take(&mut self.was_reset) {
-            true => link.close(),
-            false => self.context.links.give_back(self.session.key.clone(), link),
-        }
+        self.context.links.give_back(self.session.key.clone(), link);
     }
 
     /// Answers a command that could not be sent.

@@ -90,8 +90,6 @@ pub enum Action {
     Greet(LinkKey, Option<Vec<u8>>),
     /// OK names the client.
     Name(Vec<u8>),
-    /// RESET: all state is gone.
-    Reset,
     /// The number of subscriptions has changed.
     Subscriptions,
     /// OK turns tracking on or off.
