@@ -161,7 +161,7 @@ impl Receiver {
             return Frame::Reply;
         }
         match replies::subscription(bytes) {
-            Some(message) if message.kind.is_message() => Frame::Push,
+            Some(message) if is_message(message.kind) => Frame::Push,
             Some(_) if expect == Expect::Confirmations => Frame::Confirmation,
             // The server ends subscriptions by itself when a slot moves away.
             Some(_) => Frame::Push,
@@ -246,4 +246,11 @@ impl Subscribed {
         };
         self.counts[index] = usize::try_from(sum).unwrap_or(0).saturating_sub(other);
     }
+}
+
+fn is_message(kind: SubscriptionKind) -> bool {
+    matches!(
+        kind,
+        SubscriptionKind::Message | SubscriptionKind::PMessage | SubscriptionKind::SMessage
+    )
 }

@@ -63,6 +63,31 @@ impl Settled {
         }
     }
 
+    /// Forgets the sequences after `last`: they will be taken again.
+    pub(super) fn rewind(&mut self, last: u64) {
+        assert!(last <= self.last);
+        for sequence in last + 1..=self.last {
+            self.settle(sequence);
+        }
+        // Words that were entered after `last` hold nothing now, and those
+        // before it that the ring has lost are stragglers, as they were.
+        let fell_out = (self.last / 64).saturating_sub(last / 64);
+        assert!(fell_out < WORDS, "more is lost than was ever in flight");
+        self.restore_words(last);
+        self.last = last;
+        self.low_word = self.low_word.min(last / 64);
+    }
+
+    /// Brings stragglers back whose words the ring covers again.
+    fn restore_words(&mut self, last: u64) {
+        let first_covered = ((last / 64 + 1).saturating_sub(WORDS)) * 64;
+        let from = self.stragglers.partition_point(|s| *s < first_covered);
+        for sequence in self.stragglers.split_off(from) {
+            self.unsettled[Self::slot(sequence)] |= 1 << (sequence % 64);
+            self.low_word = self.low_word.min(sequence / 64);
+        }
+    }
+
     /// The greatest sequence up to and including which all are settled.
     pub(super) fn through(&mut self) -> u64 {
         if let Some(oldest) = self.stragglers.first() {

@@ -76,6 +76,12 @@ impl Writer {
         self.settled.through()
     }
 
+    /// Takes the sequences after `last` back: none of their records is in the
+    /// journal, nor on its way there.
+    pub fn rewind(&mut self, last: u64) {
+        self.settled.rewind(last);
+    }
+
     /// Notes that the datastore's reply to a mutation was seen, in any order.
     ///
     /// A mutation whose outcome is written needs no call: [`Writer::outcome`]

@@ -56,6 +56,14 @@ impl Stream {
         }
     }
 
+    /// Ready when a read may give something.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
     /// Reads into the free capacity of `buffer`; 0 is the end of the stream.
     ///
     /// A read that leaves capacity has emptied the socket, which the runtime

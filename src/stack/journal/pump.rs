@@ -10,7 +10,7 @@ use super::record::now_ms;
 use super::state::State;
 use super::{Below, Shared};
 use crate::journal::{AppendError, Completion};
-use crate::mutation::{Outcome, RecordBatch, RecordKind, codec, v1};
+use crate::mutation::{Outcome, RecordBatch, RecordKind, decode, v1};
 
 /// Runs a worker's side of the journal; never ends. Events: something was
 /// recorded or queued, the journal has finished hand-overs. Everything that
@@ -87,7 +87,7 @@ impl<S: Below> State<S> {
             if entry.kind != RecordKind::Outcome {
                 continue;
             }
-            let Ok(record) = codec::decode(Bytes::copy_from_slice(bytes)) else {
+            let Ok(record) = decode(Bytes::copy_from_slice(bytes)) else {
                 continue;
             };
             let database = record.database;

@@ -185,7 +185,7 @@ pub(super) fn keys_of<'a>(
         return keys;
     }
     table.keys(specification, arguments, &mut |index| {
-        if let Some(key) = arguments.get(index) {
+        if let Some(&key) = arguments.get(index) {
             keys.push(key);
         }
     });
