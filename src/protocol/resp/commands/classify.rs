@@ -25,20 +25,25 @@ impl Table {
     #[inline]
     pub fn classify(&self, command: &[u8], frame: &Frame) -> Classified {
         let (start, end) = frame.name;
-        let name = command.get(start..end).unwrap_or_default();
-        if frame.inline && memchr::memchr2(b'"', b'\'', name).is_some() {
-            return self.classify_quoted(name, command, frame);
+        if frame.inline {
+            return self.classify_inline(command, frame);
         }
-        match self.position(NOTHING, name) {
+        match self.position_within(command, start, end) {
             Some(index) => self.classify_known(index, command, frame),
             None => UNKNOWN,
         }
     }
 
     #[cold]
-    fn classify_quoted(&self, name: &[u8], command: &[u8], frame: &Frame) -> Classified {
+    fn classify_inline(&self, command: &[u8], frame: &Frame) -> Classified {
+        let (start, end) = frame.name;
+        let name = command.get(start..end).unwrap_or_default();
         let mut buffer = [0; LONGEST_FOLDED];
-        let name = unquote(name, &mut buffer).unwrap_or_default();
+        let quoted = memchr::memchr2(b'"', b'\'', name).is_some();
+        let name = match quoted {
+            true => unquote(name, &mut buffer).unwrap_or_default(),
+            false => name,
+        };
         match self.position(NOTHING, name) {
             Some(index) => self.classify_known(index, command, frame),
             None => UNKNOWN,

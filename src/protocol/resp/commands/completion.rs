@@ -28,8 +28,9 @@ impl Table {
     /// A table with everything `command_reply`, the whole reply to `COMMAND`
     /// or to `COMMAND INFO` in RESP2 or RESP3, names and this one lacks.
     ///
-    /// Of commands both know, this table's meaning stays and the datastore's
-    /// arity is taken over. A command only the datastore knows is a mutation of
+    /// Of commands both know, this table's meaning stays and the more lenient
+    /// arity counts, as the datastore may be replaced by another version under
+    /// the same address. A command only the datastore knows is a mutation of
     /// unknown effect where its flags say `write`, or `may_replicate` without
     /// `readonly`; all others read. Indexes of this table mean the same in the
     /// completed one.
@@ -90,7 +91,7 @@ impl Table {
             }
         };
         let row = &mut specifications[usize::from(container)];
-        row.arity = described.arity.unwrap_or(row.arity);
+        row.arity = lenient(row.arity, described.arity);
         if !described.parts.is_empty() && row.rule == Rule::Fixed {
             // Each part has a meaning of its own from now on.
             row.rule = Rule::Container;
@@ -105,10 +106,18 @@ impl Table {
                 None => specifications.push(part.specification(Some(&container_name))),
                 Some(index) => {
                     let row = &mut specifications[usize::from(index)];
-                    row.arity = part.arity.unwrap_or(row.arity);
+                    row.arity = lenient(row.arity, part.arity);
                 }
             }
         }
+    }
+}
+
+/// An arity that accepts what either does.
+fn lenient(known: i32, described: Option<i32>) -> i32 {
+    match described {
+        Some(other) if other != known => -known.saturating_abs().min(other.saturating_abs()),
+        _ => known,
     }
 }
 
@@ -231,13 +240,9 @@ fn read_keys(searches: Option<&Value>, first: i64, last: i64, step: i64) -> KeyS
         Some(searches) if simple(&searches, &legacy) => legacy,
         Some(searches) if !searches.is_empty() => KeySpecification::Searched(searches),
         // Only what is no key (channels) has places.
-        Some(_) if !searches_absent(searches) => KeySpecification::None,
+        Some(_) if !searches.is_empty() => KeySpecification::None,
         _ => legacy,
     }
-}
-
-fn searches_absent(searches: &[Value]) -> bool {
-    searches.is_empty()
 }
 
 /// Whether `searches` say no more than `legacy`, which is found faster.

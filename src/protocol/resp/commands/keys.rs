@@ -30,8 +30,8 @@ pub enum KeySpecification {
     StoreCounted,
     /// SORT: argument 1, and what the last STORE names.
     Sort,
-    /// GEORADIUS and GEORADIUSBYMEMBER: argument 1, and what the last STORE or
-    /// STOREDIST names.
+    /// GEORADIUS and GEORADIUSBYMEMBER: argument 1, and what STORE and
+    /// STOREDIST name.
     GeoRadius,
     /// MIGRATE: argument 3, or all after KEYS.
     Migrate,
@@ -98,7 +98,7 @@ pub(super) const SECOND: KeySpecification = range(2, 2, 1);
 /// All arguments.
 pub(super) const ALL: KeySpecification = range(1, -1, 1);
 /// All arguments but the last.
-pub(super) const ALL_BUT_LAST: KeySpecification = range(1, -2, 1);
+pub(super) const BUT_LAST: KeySpecification = range(1, -2, 1);
 /// Arguments 1, 3, 5 ...
 pub(super) const PAIRS: KeySpecification = range(1, -1, 2);
 /// Arguments 1, 4, 7 ...
@@ -149,7 +149,7 @@ impl KeySpecification {
             }
             KeySpecification::GeoRadius => {
                 positions(1, 1, 1, total, each);
-                geo_destination(arguments).into_iter().for_each(each);
+                geo_destinations(arguments, each);
             }
             KeySpecification::Migrate => migrated(arguments).for_each(each),
             KeySpecification::Streams => streams(arguments).for_each(each),
@@ -272,20 +272,19 @@ fn sort_destination(arguments: &[&[u8]]) -> Option<usize> {
     destination
 }
 
-/// Where GEORADIUS stores: the argument after the last STORE or STOREDIST.
-fn geo_destination(arguments: &[&[u8]]) -> Option<usize> {
+/// Where GEORADIUS stores: the argument after STORE or STOREDIST. Of several
+/// the last counts, but the datastore names them all.
+fn geo_destinations(arguments: &[&[u8]], each: &mut dyn FnMut(usize)) {
     // GEORADIUSBYMEMBER's options begin at 5; GEORADIUS has its unit there,
     // which is never one of these words.
     let mut at = 5;
-    let mut destination = None;
     while at + 1 < arguments.len() {
         if is(arguments[at], b"STORE") || is(arguments[at], b"STOREDIST") {
-            destination = Some(at + 1);
             at += 1;
+            each(at);
         }
         at += 1;
     }
-    destination
 }
 
 /// MIGRATE's keys: argument 3, or where that is empty all after KEYS.

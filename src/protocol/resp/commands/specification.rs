@@ -88,8 +88,7 @@ pub struct Specification {
     /// space (`XGROUP CREATE`).
     pub name: Cow<'static, str>,
     /// How many arguments it takes, its name (and container) included;
-    /// negative for at least that many. The most lenient of all versions,
-    /// unless a datastore's own has been taken over.
+    /// negative for at least that many. The most lenient of all versions.
     pub arity: i32,
     /// What it is.
     pub flags: Flags,

@@ -32,7 +32,8 @@ pub struct Table {
 /// What classification has to know of a specification, in one cache line.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    name: Option<Name>,
+    /// [`Name::NONE`] where it is too long.
+    name: Name,
     parent: u16,
     pub(super) rule: Rule,
     pub(super) class: Class,
@@ -84,7 +85,7 @@ impl Table {
             self.long.entry((parent, name)).or_insert(index);
         }
         self.entries.push(Entry {
-            name: folded,
+            name: folded.unwrap_or(Name::NONE),
             parent,
             rule: specification.rule,
             class: specification.class,
@@ -101,19 +102,32 @@ impl Table {
     }
 
     /// The index of the command `name`, in any case, of the container `parent`.
-    #[inline]
     pub(super) fn position(&self, parent: u16, name: &[u8]) -> Option<u16> {
-        let Some(folded) = Name::fold(name) else {
-            return self.position_of_long(parent, name);
-        };
-        let mut slot = self.first_slot(&folded, parent);
+        match Name::fold(name) {
+            Some(folded) => self.position_of(parent, folded),
+            None => self.position_of_long(parent, name),
+        }
+    }
+
+    /// The index of the command whose name is from `start` to `end` in `bytes`.
+    #[inline]
+    pub(super) fn position_within(&self, bytes: &[u8], start: usize, end: usize) -> Option<u16> {
+        match Name::fold_within(bytes, start, end) {
+            Some(folded) => self.position_of(NOTHING, folded),
+            None => self.position_of_long(NOTHING, bytes.get(start..end)?),
+        }
+    }
+
+    #[inline]
+    fn position_of(&self, parent: u16, name: Name) -> Option<u16> {
+        let mut slot = self.first_slot(&name, parent);
         loop {
             let index = self.slots[slot];
             if index == NOTHING {
                 return None;
             }
             let entry = &self.entries[usize::from(index)];
-            if entry.name == Some(folded) && entry.parent == parent {
+            if entry.name == name && entry.parent == parent {
                 return Some(index);
             }
             slot = (slot + 1) & (self.slots.len() - 1);

@@ -2,14 +2,14 @@
 
 use super::super::Effect::{Resolved, Verbatim};
 use super::super::Resolve;
-use super::super::keys::{ALL_BUT_LAST, ONE, TWO, counted};
+use super::super::keys::{BUT_LAST, ONE, TWO, counted};
 use super::super::specification::Row;
 
 pub(super) const ROWS: &[Row] = &[
     Row::write("BLMOVE", 6, TWO, Resolved(Resolve::BlockingMove)).blocking(),
     Row::write("BLMPOP", -5, counted(2), Resolved(Resolve::LMPop)).blocking(),
-    Row::write("BLPOP", -3, ALL_BUT_LAST, Resolved(Resolve::BlockingPop)).blocking(),
-    Row::write("BRPOP", -3, ALL_BUT_LAST, Resolved(Resolve::BlockingPop)).blocking(),
+    Row::write("BLPOP", -3, BUT_LAST, Resolved(Resolve::BlockingPop)).blocking(),
+    Row::write("BRPOP", -3, BUT_LAST, Resolved(Resolve::BlockingPop)).blocking(),
     Row::write("BRPOPLPUSH", 4, TWO, Resolved(Resolve::BlockingMove)).blocking(),
     Row::read("LINDEX", 3, ONE),
     Row::write("LINSERT", 5, ONE, Verbatim),

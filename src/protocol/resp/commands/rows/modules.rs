@@ -1,12 +1,12 @@
 //! Modules that come with Redis 8 or with Valkey's bundle.
 //!
 //! Modules do their own counting of arguments, so every arity is the most
-//! lenient; a datastore's own replaces it. An index of the search module is no
+//! lenient. An index of the search module is no
 //! key, and the commands that change one say all there is to say about it.
 
 use super::super::Effect::{Opaque, Verbatim};
 use super::super::KeySpecification::StoreCounted;
-use super::super::keys::{ALL_BUT_LAST, NONE, ONE, SECOND, TRIPLES, TWO};
+use super::super::keys::{BUT_LAST, NONE, ONE, SECOND, TRIPLES, TWO};
 use super::super::specification::Row;
 
 pub(super) const ROWS: &[Row] = &[
@@ -82,7 +82,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::write("JSON.FORGET", -1, ONE, Opaque),
     Row::read("JSON.GET", -1, ONE),
     Row::write("JSON.MERGE", -1, ONE, Opaque),
-    Row::read("JSON.MGET", -1, ALL_BUT_LAST),
+    Row::read("JSON.MGET", -1, BUT_LAST),
     Row::write("JSON.MSET", -1, TRIPLES, Opaque),
     Row::write("JSON.NUMINCRBY", -1, ONE, Opaque),
     Row::write("JSON.NUMMULTBY", -1, ONE, Opaque),

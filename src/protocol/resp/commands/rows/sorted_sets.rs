@@ -2,26 +2,14 @@
 
 use super::super::Effect::{Resolved, Verbatim};
 use super::super::KeySpecification::{GeoRadius, StoreCounted};
-use super::super::keys::{ALL_BUT_LAST, ONE, TWO, counted};
+use super::super::keys::{BUT_LAST, ONE, TWO, counted};
 use super::super::specification::Row;
 use super::super::{Resolve, Rule};
 
 pub(super) const ROWS: &[Row] = &[
     Row::write("BZMPOP", -5, counted(2), Resolved(Resolve::ZMPop)).blocking(),
-    Row::write(
-        "BZPOPMAX",
-        -3,
-        ALL_BUT_LAST,
-        Resolved(Resolve::BlockingZPop),
-    )
-    .blocking(),
-    Row::write(
-        "BZPOPMIN",
-        -3,
-        ALL_BUT_LAST,
-        Resolved(Resolve::BlockingZPop),
-    )
-    .blocking(),
+    Row::write("BZPOPMAX", -3, BUT_LAST, Resolved(Resolve::BlockingZPop)).blocking(),
+    Row::write("BZPOPMIN", -3, BUT_LAST, Resolved(Resolve::BlockingZPop)).blocking(),
     Row::write("GEOADD", -5, ONE, Verbatim).rule(Rule::GeoAdd),
     Row::read("GEODIST", -4, ONE),
     Row::read("GEOHASH", -2, ONE),
