@@ -270,6 +270,7 @@ fn corpus() -> Vec<Vec<u8>> {
         b"fo\"o\" \"\" ''\r\n",
         b"foo a\x0bb\x0cc \x0b d\r\n",
         b"foo a\rb\r\r\nfoo\n",
+        b"foo \"\\a\\b\\t\\r\\n\\\\\" '\\a\\\\'\r\n",
         b"foo \"\\x4\" \"\\xzz\" \"\\xfF\"\r\n",
         b"f\0oo\r\nfoo\r\n",
         b"\xff\xfe foo\r\n",

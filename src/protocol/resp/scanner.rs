@@ -340,7 +340,8 @@ pub fn is_cross_protocol(name: &[u8]) -> bool {
 }
 
 /// The number in the header line at `at` and where the line ends, where it is
-/// a complete and well-formed one of at most 8 digits, as nearly all are.
+/// a well-formed one of at most 8 digits, as nearly all are. The byte after its
+/// `\r` may not have arrived: nothing is complete before it has.
 #[inline(always)]
 fn short_number(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
     const DIGITS_MAX: usize = 8;
@@ -353,8 +354,7 @@ fn short_number(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
             continue;
         }
         let canonical = digits == 1 || (digits > 1 && line[0] != b'0');
-        let complete = digits + 2 <= line.len();
-        return (*byte == b'\r' && canonical && complete).then_some((value, at + digits + 3));
+        return (*byte == b'\r' && canonical).then_some((value, at + digits + 3));
     }
     None
 }
