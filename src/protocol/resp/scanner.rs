@@ -294,8 +294,8 @@ impl Scanner {
     /// line.
     fn find(&mut self, bytes: &[u8], at: usize, end: u8) -> Find {
         let limit = at.saturating_add(self.limits.inline_bytes_max);
-        let from = self.progress.searched.max(at);
         let until = limit.saturating_add(1).min(bytes.len());
+        let from = self.progress.searched.max(at).min(until);
         let found = memchr2(end, 0, &bytes[from..until]).map(|offset| from + offset);
         self.progress.searched = found.unwrap_or(until);
         match found {
