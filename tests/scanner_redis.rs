@@ -30,7 +30,7 @@ struct Redis {
 
 impl Redis {
     /// `None` where no redis-server is installed.
-    fn start() -> Option<Self> {
+    fn start(options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let process = Command::new("redis-server")
             .args([
@@ -43,6 +43,7 @@ impl Redis {
                 "--dir",
             ])
             .arg(directory.path())
+            .args(options)
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -105,8 +106,7 @@ enum Expected {
 }
 
 /// What Redis has to answer, should the scanner be right.
-fn expect(bytes: &[u8]) -> Vec<Expected> {
-    let mut scanner = Scanner::new(Limits::default());
+fn expect(mut scanner: Scanner, bytes: &[u8]) -> Vec<Expected> {
     let mut expected = Vec::new();
     let mut scratch = Vec::new();
     let mut at = 0;
@@ -200,7 +200,12 @@ fn agrees(expected: &[Expected], mut answer: &[u8]) -> bool {
 
 #[track_caller]
 fn check(redis: &Redis, bytes: &[u8]) {
-    let expected = expect(bytes);
+    check_with(redis, Scanner::new(Limits::default()), bytes);
+}
+
+#[track_caller]
+fn check_with(redis: &Redis, scanner: Scanner, bytes: &[u8]) {
+    let expected = expect(scanner, bytes);
     let answer = redis.answer(bytes);
     assert!(
         agrees(&expected, &answer),
@@ -265,6 +270,7 @@ fn corpus() -> Vec<Vec<u8>> {
         b"fo\"o\" \"\" ''\r\n",
         b"foo a\x0bb\x0cc \x0b d\r\n",
         b"foo a\rb\r\r\nfoo\n",
+        b"foo \"\\a\\b\\t\\r\\n\\\\\" '\\a\\\\'\r\n",
         b"foo \"\\x4\" \"\\xzz\" \"\\xfF\"\r\n",
         b"f\0oo\r\nfoo\r\n",
         b"\xff\xfe foo\r\n",
@@ -362,7 +368,7 @@ fn variable<T: std::str::FromStr>(name: &str, default: T) -> T {
 
 #[test]
 fn redis_sees_the_same_commands() {
-    let Some(redis) = Redis::start() else {
+    let Some(redis) = Redis::start(&[]) else {
         eprintln!("skipped: redis-server is not installed");
         return;
     };
@@ -384,7 +390,7 @@ fn redis_sees_the_same_commands() {
 /// read all of it when it has to decide.
 #[test]
 fn redis_has_the_same_line_limits() {
-    let Some(redis) = Redis::start() else {
+    let Some(redis) = Redis::start(&[]) else {
         eprintln!("skipped: redis-server is not installed");
         return;
     };
@@ -412,5 +418,29 @@ fn redis_has_the_same_line_limits() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn redis_has_the_same_limits_before_authentication() {
+    let Some(redis) = Redis::start(&["--requirepass", "secret"]) else {
+        eprintln!("skipped: redis-server is not installed");
+        return;
+    };
+    for header in [
+        "*10",
+        "*11",
+        "*2147483648",
+        "*1\r\n$16384",
+        "*1\r\n$16385",
+        "*1\r\n$-1",
+    ] {
+        let mut scanner = Scanner::new(Limits::default());
+        scanner.set_unauthenticated(true);
+        check_with(
+            &redis,
+            scanner,
+            format!("PING\r\n{header}\r\nxyz").as_bytes(),
+        );
     }
 }

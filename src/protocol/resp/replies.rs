@@ -63,9 +63,13 @@ impl ReplyScanner {
     /// them, or, after a frame, the bytes that follow it.
     #[inline]
     pub fn next(&mut self, bytes: &[u8]) -> Result<Option<ReplyFrame>, ReplyError> {
-        if self.at == 0 && bytes.starts_with(b"+OK\r\n") {
+        // The two most frequent replies of a cache, both 5 bytes long.
+        if self.at == 0 && (bytes.starts_with(b"+OK\r\n") || bytes.starts_with(b"$-1\r\n")) {
             *self = Self::default();
-            return Ok(Some(ReplyFrame { end: 5, kind: b'+' }));
+            return Ok(Some(ReplyFrame {
+                end: 5,
+                kind: bytes[0],
+            }));
         }
         self.elements(bytes)
     }

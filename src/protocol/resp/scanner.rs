@@ -74,11 +74,21 @@ pub struct Frame {
 
 /// A resumable scanner: what it has seen of an incomplete command is not
 /// looked at again.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Scanner {
     limits: Limits,
     unauthenticated: bool,
+    /// Counts and lengths up to these are within every limit there is; the
+    /// others have to be looked at to tell which one they exceed, if any.
+    count_fine: u32,
+    length_fine: u32,
     progress: Progress,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
 }
 
 /// How far the scanner is within an incomplete command.
@@ -100,16 +110,28 @@ struct Progress {
 impl Scanner {
     /// A scanner at the start of a connection.
     pub fn new(limits: Limits) -> Self {
-        Self {
+        let mut scanner = Self {
             limits,
-            ..Self::default()
-        }
+            unauthenticated: false,
+            count_fine: 0,
+            length_fine: 0,
+            progress: Progress::default(),
+        };
+        scanner.set_unauthenticated(false);
+        scanner
     }
 
     /// Whether the client has yet to authenticate, in which case Redis takes
-    /// but 10 arguments of 16 KiB each.
+    /// but 10 arguments of 16 KiB each. Counts from the next header on.
     pub fn set_unauthenticated(&mut self, unauthenticated: bool) {
         self.unauthenticated = unauthenticated;
+        self.count_fine = self.limits.arguments_max;
+        let length = self.limits.bulk_bytes_max.min(u64::from(u32::MAX));
+        self.length_fine = length as u32;
+        if unauthenticated {
+            self.count_fine = self.count_fine.min(UNAUTHENTICATED_ARGUMENTS_MAX);
+            self.length_fine = self.length_fine.min(UNAUTHENTICATED_BULK_BYTES_MAX as u32);
+        }
     }
 
     /// Finds the end of the command at the start of `bytes`; `None` where it
@@ -138,166 +160,160 @@ impl Scanner {
         at.saturating_add(arguments).saturating_sub(seen).max(1)
     }
 
+    /// The loop keeps what it knows in variables of its own, as a command that
+    /// arrived whole leaves nothing to remember.
     fn multibulk(&mut self, bytes: &[u8]) -> Result<Option<Frame>, ParseError> {
-        let mut progress = self.progress;
-        if progress.at == 0 {
-            let Some((count, at)) = self.count(&mut progress, bytes)? else {
-                return Ok(self.incomplete(progress, bytes));
+        let Progress {
+            mut at,
+            mut arguments,
+            mut remaining,
+            mut name,
+            ..
+        } = self.progress;
+        if at == 0 {
+            (arguments, at) = match short_number(bytes, 0) {
+                Some((count, end)) if count <= self.count_fine => (count, end),
+                _ => match self.count(bytes)? {
+                    Some(found) => found,
+                    None => return Ok(self.incomplete(bytes)),
+                },
             };
-            progress.at = at;
-            progress.arguments = count;
-            progress.remaining = count;
+            remaining = arguments;
         }
-        while progress.remaining > 0 && progress.at < bytes.len() {
-            let Some((length, start)) = self.length(&mut progress, bytes)? else {
-                return Ok(self.incomplete(progress, bytes));
+        while remaining > 0 && at < bytes.len() {
+            let short = if bytes[at] == b'$' {
+                short_number(bytes, at)
+            } else {
+                None
             };
-            if progress.remaining == progress.arguments {
-                progress.name = (start, start + length);
+            let (length, start) = match short {
+                Some((length, start)) if length <= self.length_fine => (length as usize, start),
+                _ => match self.length(bytes, at)? {
+                    Some(found) => found,
+                    None => break,
+                },
+            };
+            if remaining == arguments {
+                name = (start, start.saturating_add(length));
             }
-            progress.at = start + length + 2;
-            progress.remaining -= 1;
+            at = start.saturating_add(length).saturating_add(2);
+            if at > self.limits.command_bytes_max as usize {
+                return Err(error("too big command"));
+            }
+            remaining -= 1;
         }
-        if progress.remaining > 0 || progress.at > bytes.len() {
-            return Ok(self.incomplete(progress, bytes));
+        if remaining > 0 || at > bytes.len() {
+            self.progress = Progress {
+                at,
+                arguments,
+                remaining,
+                name,
+                ..self.progress
+            };
+            return Ok(self.incomplete(bytes));
         }
-        self.progress = Progress::default();
+        self.complete();
         Ok(Some(Frame {
-            end: progress.at,
-            arguments: progress.arguments,
+            end: at,
+            arguments,
             inline: false,
-            name: progress.name,
+            name,
         }))
     }
 
-    fn incomplete(&mut self, progress: Progress, bytes: &[u8]) -> Option<Frame> {
-        self.progress = Progress {
-            seen: bytes.len(),
-            ..progress
-        };
+    fn incomplete(&mut self, bytes: &[u8]) -> Option<Frame> {
+        self.progress.seen = bytes.len();
         None
     }
 
-    /// The count of arguments and where the first one starts.
-    #[inline]
-    fn count(
-        &self,
-        progress: &mut Progress,
-        bytes: &[u8],
-    ) -> Result<Option<(u32, usize)>, ParseError> {
-        let (count, at) = match short_number(bytes, 0) {
-            Some(found) => found,
-            None => match self.line(progress, bytes, "too big mbulk count string")? {
-                None => return Ok(None),
-                Some(end) => {
-                    let count = number(&bytes[1..end]);
-                    let count = count.ok_or_else(|| error("invalid multibulk length"))?;
-                    (count.max(0) as u64, end + 2)
-                }
-            },
-        };
-        if count > u64::from(self.limits.arguments_max) {
-            return Err(error("invalid multibulk length"));
+    fn complete(&mut self) {
+        if self.progress.seen > 0 || self.progress.searched > 0 {
+            self.progress = Progress::default();
         }
-        if count > u64::from(UNAUTHENTICATED_ARGUMENTS_MAX) && self.unauthenticated {
-            return Err(error("unauthenticated multibulk length"));
-        }
-        Ok(Some((count as u32, at)))
     }
 
-    /// The length of the argument whose header is next, and where it starts.
-    #[inline]
-    fn length(
-        &self,
-        progress: &mut Progress,
-        bytes: &[u8],
-    ) -> Result<Option<(usize, usize)>, ParseError> {
-        let fast = match bytes[progress.at] {
-            b'$' => short_number(bytes, progress.at),
-            _ => None,
-        };
-        let (length, start) = match fast {
-            Some(found) => found,
-            None => match self.long_length(progress, bytes)? {
-                None => return Ok(None),
-                Some(found) => found,
-            },
-        };
-        if length > self.limits.bulk_bytes_max {
-            return Err(error("invalid bulk length"));
-        }
-        if length > UNAUTHENTICATED_BULK_BYTES_MAX && self.unauthenticated {
-            return Err(error("unauthenticated bulk length"));
-        }
-        let end = (start as u64).saturating_add(length).saturating_add(2);
-        if end > u64::from(self.limits.command_bytes_max) {
-            return Err(error("too big command"));
-        }
-        Ok(Some((length as usize, start)))
-    }
-
-    /// [`Self::length`] of a header that is not short and well-formed. Its end
-    /// is looked for before anything else, as Redis does.
+    /// The count of arguments and where the first one starts, where that is not
+    /// seen at a glance.
     #[cold]
-    fn long_length(
-        &self,
-        progress: &mut Progress,
-        bytes: &[u8],
-    ) -> Result<Option<(u64, usize)>, ParseError> {
-        let Some(end) = self.line(progress, bytes, "too big bulk count string")? else {
+    fn count(&mut self, bytes: &[u8]) -> Result<Option<(u32, usize)>, ParseError> {
+        let Some(end) = self.line(bytes, 0, "too big mbulk count string")? else {
             return Ok(None);
         };
-        let first = bytes[progress.at];
-        if first != b'$' {
-            return Err(unexpected(first));
+        let count = number(&bytes[1..end]).map(|count| count.max(0));
+        match count.and_then(|count| u32::try_from(count).ok()) {
+            Some(count) if count <= self.limits.arguments_max => {
+                if count > UNAUTHENTICATED_ARGUMENTS_MAX && self.unauthenticated {
+                    return Err(error("unauthenticated multibulk length"));
+                }
+                Ok(Some((count, end + 2)))
+            }
+            _ => Err(error("invalid multibulk length")),
         }
-        let length = number(&bytes[progress.at + 1..end]);
-        let length = length.and_then(|length| u64::try_from(length).ok());
-        let length = length.ok_or_else(|| error("invalid bulk length"))?;
-        Ok(Some((length, end + 2)))
     }
 
-    /// Where the header line at `progress.at` ends, at its `\r`; `None` where
-    /// that or the byte after it has not arrived.
+    /// The length of the argument whose header is at `at`, and where it starts,
+    /// where that is not seen at a glance. The end of the line is looked for
+    /// before anything else, as Redis does.
     #[cold]
+    fn length(&mut self, bytes: &[u8], at: usize) -> Result<Option<(usize, usize)>, ParseError> {
+        let Some(end) = self.line(bytes, at, "too big bulk count string")? else {
+            return Ok(None);
+        };
+        if bytes[at] != b'$' {
+            return Err(unexpected(bytes[at]));
+        }
+        let length = number(&bytes[at + 1..end]);
+        match length.and_then(|length| u64::try_from(length).ok()) {
+            Some(length) if length <= self.limits.bulk_bytes_max => {
+                if length > UNAUTHENTICATED_BULK_BYTES_MAX && self.unauthenticated {
+                    return Err(error("unauthenticated bulk length"));
+                }
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                Ok(Some((length, end + 2)))
+            }
+            _ => Err(error("invalid bulk length")),
+        }
+    }
+
+    /// Where the header line at `at` ends, at its `\r`; `None` where that or
+    /// the byte after it has not arrived.
     fn line(
-        &self,
-        progress: &mut Progress,
+        &mut self,
         bytes: &[u8],
+        at: usize,
         too_long: &'static str,
     ) -> Result<Option<usize>, ParseError> {
-        match self.find(progress, bytes, b'\r') {
+        match self.find(bytes, at, b'\r') {
             Find::Found(end) if end + 2 <= bytes.len() => Ok(Some(end)),
             Find::Found(_) | Find::Missing => Ok(None),
             Find::TooLong => Err(error(too_long)),
         }
     }
 
-    /// Looks for the end of the line at `progress.at`, up to a NUL byte and
-    /// the longest line.
-    fn find(&self, progress: &mut Progress, bytes: &[u8], end: u8) -> Find {
-        let limit = progress.at.saturating_add(self.limits.inline_bytes_max);
-        let from = progress.searched.max(progress.at);
+    /// Looks for the end of the line at `at`, up to a NUL byte and the longest
+    /// line.
+    fn find(&mut self, bytes: &[u8], at: usize, end: u8) -> Find {
+        let limit = at.saturating_add(self.limits.inline_bytes_max);
         let until = limit.saturating_add(1).min(bytes.len());
-        let found = memchr2(end, 0, &bytes[from..until]);
-        progress.searched = found.map_or(until, |offset| from + offset);
-        match bytes.get(progress.searched) {
-            Some(byte) if *byte == end && found.is_some() => Find::Found(progress.searched),
+        let from = self.progress.searched.max(at).min(until);
+        let found = memchr2(end, 0, &bytes[from..until]).map(|offset| from + offset);
+        self.progress.searched = found.unwrap_or(until);
+        match found {
+            Some(found) if bytes[found] == end => Find::Found(found),
             _ if bytes.len() > limit => Find::TooLong,
             _ => Find::Missing,
         }
     }
 
     fn inline(&mut self, bytes: &[u8]) -> Result<Option<Frame>, ParseError> {
-        let mut progress = self.progress;
-        let newline = match self.find(&mut progress, bytes, b'\n') {
+        let newline = match self.find(bytes, 0, b'\n') {
             Find::Found(newline) => newline,
-            Find::Missing => return Ok(self.incomplete(progress, bytes)),
+            Find::Missing => return Ok(self.incomplete(bytes)),
             Find::TooLong => return Err(error("too big inline request")),
         };
         let words = inline::count(inline::without_end(&bytes[..=newline]))
             .map_err(|inline::Unbalanced| error("unbalanced quotes in request"))?;
-        self.progress = Progress::default();
+        self.complete();
         Ok(Some(Frame {
             end: newline + 1,
             arguments: words.count,
@@ -324,21 +340,21 @@ pub fn is_cross_protocol(name: &[u8]) -> bool {
 }
 
 /// The number in the header line at `at` and where the line ends, where it is
-/// a complete and well-formed one of at most 9 digits, as nearly all are.
+/// a well-formed one of at most 8 digits, as nearly all are. The byte after its
+/// `\r` may not have arrived: nothing is complete before it has.
 #[inline(always)]
-fn short_number(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
-    const DIGITS_MAX: usize = 9;
+fn short_number(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
+    const DIGITS_MAX: usize = 8;
     let line = bytes.get(at + 1..)?;
-    let mut value = 0u64;
+    let mut value = 0u32;
     for (digits, byte) in line.iter().enumerate().take(DIGITS_MAX + 1) {
         let digit = byte.wrapping_sub(b'0');
         if digit <= 9 {
-            value = value * 10 + u64::from(digit);
+            value = value * 10 + u32::from(digit);
             continue;
         }
         let canonical = digits == 1 || (digits > 1 && line[0] != b'0');
-        let complete = digits + 2 <= line.len();
-        return (*byte == b'\r' && canonical && complete).then_some((value, at + digits + 3));
+        return (*byte == b'\r' && canonical).then_some((value, at + digits + 3));
     }
     None
 }
