@@ -32,7 +32,7 @@ impl Connection {
         let replies = link.send(request).await;
         let table = self.context.table.load_full();
         let learned = match replies.reply(0) {
-            Some(reply) if reply.first() == Some(&b'*') => table.completed(reply).ok(),
+            Some(reply) if reply.first() == Some(&b'*') => table.completed_for(&name, reply).ok(),
             _ => None,
         };
         match learned {

@@ -184,7 +184,7 @@ pub(super) fn keys_of<'a>(
     if specification == Command::UNKNOWN {
         return keys;
     }
-    table.keys(specification, arguments, &mut |index| {
+    table.keys(specification, arguments, |index| {
         if let Some(&key) = arguments.get(index) {
             keys.push(key);
         }
