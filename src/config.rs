@@ -24,6 +24,7 @@ pub use address::{ListenAddress, Upstream, UpstreamAddress};
 pub use environment::Environment;
 pub use position::{LoadError, Position, Problem};
 pub use secret::Secret;
+pub use values::{format_duration, format_size};
 
 use serde::Serialize;
 use std::net::SocketAddr;

@@ -223,7 +223,7 @@ fn size_hint(text: &str) -> String {
 }
 
 /// A duration in its largest unit that needs no fraction: `"1500ms"`.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let whole = |unit: &&(&str, u64)| nanoseconds >= unit.1 && nanoseconds % unit.1 == 0;
     match DURATION_UNITS.iter().find(whole) {
@@ -233,7 +233,7 @@ pub(super) fn format_duration(duration: Duration) -> String {
 }
 
 /// A number of bytes in its largest unit that needs no fraction: `"64MiB"`.
-pub(super) fn format_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     let whole = |unit: &&(&str, u64)| bytes >= unit.1 && bytes % unit.1 == 0;
     match SIZE_UNITS.iter().find(whole) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
