@@ -6,5 +6,5 @@ use std::process::ExitCode;
 /// Loads the configuration and runs the program with it.
 pub(super) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let config = super::load(file)?;
-    crate::app::run(config, file.to_owned())
+    crate::app::run(config, file)
 }

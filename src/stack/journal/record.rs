@@ -100,6 +100,10 @@ impl Recorder {
         let mut inline = Vec::new();
         let arguments = arguments::parse(command.of(&batch.bytes), &mut inline);
         let effect = effect_of(table, command, &arguments);
+        if effect == Effect::None {
+            // Its arguments say that it only reads (MIGRATE with COPY).
+            return 0;
+        }
         let keys = keys_of(table, command.specification, &arguments);
         if !note(policy.of(keys.iter().copied()), journaled) {
             return 0;
