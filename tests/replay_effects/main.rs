@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use commands::{Command, Generator, READ};
+use commands::{Command, Generator};
 use server::{Client, Server};
 use wal_sidecar::mutation::v1::{self, outcome::Result, record::Body};
 use wal_sidecar::mutation::{
@@ -99,7 +99,7 @@ impl Replay {
 
     fn execute(&mut self, command: &Command, version: usize) {
         let arguments = slices(&command.arguments);
-        if command.effect == READ {
+        if command.effect == Effect::None {
             self.sources[version].call(&arguments);
             return;
         }
@@ -151,11 +151,8 @@ impl Replay {
             return;
         }
         self.sources[version].say("WATCH s0");
-        let write = Command {
-            effect: Effect::Verbatim,
-            arguments: vec![b"SET".to_vec(), b"s0".to_vec(), b"1".to_vec()],
-            keys: vec![b"s0".to_vec()],
-        };
+        let arguments = [&b"SET"[..], b"s0", b"1"].map(<[u8]>::to_vec).to_vec();
+        let write = Command::new(&self.generator.table, arguments);
         self.execute(&write, 1 - version);
         self.execute_transaction(&commands, version, &[]);
     }
@@ -179,7 +176,7 @@ impl Replay {
                 derive(command.effect, arguments, journaled_at_ms, scratch)
             })
             .collect();
-        let is_mutation = |index: &usize| commands[*index].effect != READ;
+        let is_mutation = |index: &usize| commands[*index].effect != Effect::None;
         let mutations: Vec<usize> = (0..commands.len()).filter(is_mutation).collect();
         let forms: Vec<&[&[u8]]> = mutations
             .iter()

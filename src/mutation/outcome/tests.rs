@@ -453,6 +453,14 @@ fn snapshot_unless_nothing() {
             ("HSETEX k FNX FIELDS 1 f v", ":1", Unknown),
             ("HGETEX k EX 1 FIELDS 1 f", "*1 $-1", Rejected("")),
             ("HGETEX k EX 1 FIELDS 1 f", "*1 $1 v", Unknown),
+            ("HGETEX k EX 1 FIELDS 2 f g", "*2 _ _", Rejected("")),
+            ("MSETEX 1 a 1 XX", ":0", Rejected("")),
+            ("MSETEX 1 a 1 XX", ":1", Unknown),
+            // Down to 0, or by a negative number: changes.
+            ("INCREX k BYINT -1", "*2 :0 :-1", Unknown),
+            ("INCREX k", ":0", Unknown),
+            ("LATER k", ":-1", Unknown),
+            ("LATER k", "*0", Rejected("")),
             // Without CH, changed scores are not in the count.
             ("ZADD k XX 1 m", ":0", Unknown),
             ("ZADD k GT 1 m", ":0", Unknown),
