@@ -16,7 +16,7 @@ mod walk;
 mod tests;
 
 pub use completion::CompletionError;
-pub use keys::{KeySearch, KeySpecification};
+pub use keys::{Begin, Find, KeySearch, KeySpecification};
 pub use specification::{Flags, Rule, Specification};
 pub use table::Table;
 
