@@ -69,7 +69,7 @@ mod tests {
 
     fn command(text: &'static str) -> v1::Command {
         v1::Command {
-            arguments: text.split(' ').map(|word| Bytes::from(word)).collect(),
+            arguments: text.split(' ').map(Bytes::from).collect(),
         }
     }
 

@@ -1,8 +1,6 @@
-//! Random commands of all data types, with the effect the command table has
-//! for them.
+//! Random commands of all data types.
 
-use wal_sidecar::protocol::resp::commands::Effect::{self, Opaque, Verbatim};
-use wal_sidecar::protocol::resp::commands::{Resolve, Rewrite};
+use wal_sidecar::protocol::resp::commands::{Effect, Table};
 
 /// SplitMix64: what a seed gives never changes.
 pub struct Random(pub u64);
@@ -36,15 +34,28 @@ pub struct Command {
     pub keys: Vec<Vec<u8>>,
 }
 
-pub const READ: Effect = Effect::None;
-const fn resolved(kind: Resolve) -> Effect {
-    Effect::Resolved(kind)
+impl Command {
+    /// With the effect and the keys the command table has for it.
+    pub fn new(table: &Table, arguments: Vec<Vec<u8>>) -> Command {
+        let slices: Vec<&[u8]> = arguments.iter().map(|argument| &argument[..]).collect();
+        let with_subcommand = slices[..2].join(&b' ');
+        let index = table
+            .find(&with_subcommand)
+            .or_else(|| table.find(slices[0]))
+            .expect("the templates are of known commands");
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        table.keys(index, &slices, |at| {
+            if !keys.contains(&arguments[at]) {
+                keys.push(arguments[at].clone());
+            }
+        });
+        Command {
+            effect: table.effect(index, &slices),
+            arguments,
+            keys,
+        }
+    }
 }
-const fn rewritten(kind: Rewrite) -> Effect {
-    Effect::Rewritten(kind)
-}
-const SNAPSHOT: Effect = resolved(Resolve::SnapshotUnlessNothing);
-const CONDITIONAL: Effect = resolved(Resolve::Conditional);
 
 /// Scripts, which have spaces: `%1`, `%2` ... in the templates.
 const SCRIPTS: [&str; 4] = [
@@ -55,173 +66,161 @@ const SCRIPTS: [&str; 4] = [
 ];
 
 /// `%` and a letter is replaced by something random, see [`Generator::fill`].
-const TEMPLATES: &[(Effect, &str)] = &[
+const TEMPLATES: &[&str] = &[
     // Strings.
-    (READ, "GET %s"),
-    (Verbatim, "SET %s %v"),
-    (rewritten(Rewrite::Set), "SET %s %v EX %t"),
-    (rewritten(Rewrite::Set), "SET %s %v px %T"),
-    (rewritten(Rewrite::Set), "SET %s %v EXAT %U"),
-    (rewritten(Rewrite::Set), "SET %s %v PXAT %M GET"),
-    (rewritten(Rewrite::Set), "SET %s %v KEEPTTL"),
-    (rewritten(Rewrite::Set), "SET %s %v GET KEEPTTL"),
-    (rewritten(Rewrite::Set), "SET %s %v GET"),
-    (rewritten(Rewrite::Set), "SET %s %v EX %n"),
-    (rewritten(Rewrite::Set), "SET %s %v NONSENSE"),
-    (resolved(Resolve::Set), "SET %s %v NX"),
-    (resolved(Resolve::Set), "SET %s %v XX EX %t"),
-    (resolved(Resolve::Set), "SET %s %v NX GET"),
-    (resolved(Resolve::Set), "SET %s %v XX GET PX %T"),
-    (resolved(Resolve::Set), "SET %s %v XX KEEPTTL"),
-    (rewritten(Rewrite::SetEx), "SETEX %s %t %v"),
-    (rewritten(Rewrite::SetEx), "SETEX %s %n %v"),
-    (rewritten(Rewrite::PSetEx), "PSETEX %s %T %v"),
-    (rewritten(Rewrite::GetSet), "GETSET %s %v"),
-    (rewritten(Rewrite::GetDel), "GETDEL %s"),
-    (resolved(Resolve::GetEx), "GETEX %s EX %t"),
-    (resolved(Resolve::GetEx), "GETEX %s PXAT %M"),
-    (resolved(Resolve::GetEx), "GETEX %s PERSIST"),
-    (resolved(Resolve::GetEx), "GETEX %s EXAT 1"),
-    (CONDITIONAL, "SETNX %s %v"),
-    (CONDITIONAL, "MSETNX %s %v %s %v"),
-    (Verbatim, "MSET %s %v %s %v"),
-    (Verbatim, "APPEND %s %v"),
-    (Verbatim, "SETRANGE %s %c %v"),
-    (Verbatim, "INCR %s"),
-    (Verbatim, "DECRBY %s %n"),
-    (Verbatim, "INCRBY %s 9223372036854775807"),
-    (resolved(Resolve::IncrByFloat), "INCRBYFLOAT %s %f"),
-    (Verbatim, "SETBIT %s %c 1"),
-    (
-        Verbatim,
-        "BITFIELD %s INCRBY u8 %c %n OVERFLOW FAIL INCRBY i4 0 3",
-    ),
-    (Verbatim, "BITOP XOR %s %s %s"),
-    (Verbatim, "PFADD %p %m %m"),
-    (Verbatim, "PFMERGE %p %p %p"),
+    "GET %s",
+    "SET %s %v",
+    "SET %s %v EX %t",
+    "SET %s %v px %T",
+    "SET %s %v EXAT %U",
+    "SET %s %v PXAT %M GET",
+    "SET %s %v KEEPTTL",
+    "SET %s %v GET KEEPTTL",
+    "SET %s %v GET",
+    "SET %s %v EX %n",
+    "SET %s %v NONSENSE",
+    "SET %s %v NX",
+    "SET %s %v XX EX %t",
+    "SET %s %v NX GET",
+    "SET %s %v XX GET PX %T",
+    "SET %s %v XX KEEPTTL",
+    "SETEX %s %t %v",
+    "SETEX %s %n %v",
+    "PSETEX %s %T %v",
+    "GETSET %s %v",
+    "GETDEL %s",
+    "GETEX %s EX %t",
+    "GETEX %s PXAT %M",
+    "GETEX %s PERSIST",
+    "GETEX %s EXAT 1",
+    "SETNX %s %v",
+    "MSETNX %s %v %s %v",
+    "MSET %s %v %s %v",
+    "APPEND %s %v",
+    "SETRANGE %s %c %v",
+    "INCR %s",
+    "DECRBY %s %n",
+    "INCRBY %s 9223372036854775807",
+    "INCRBYFLOAT %s %f",
+    "SETBIT %s %c 1",
+    "BITFIELD %s INCRBY u8 %c %n OVERFLOW FAIL INCRBY i4 0 3",
+    "BITOP XOR %s %s %s",
+    "PFADD %p %m %m",
+    "PFMERGE %p %p %p",
     // Keys of any type.
-    (Verbatim, "DEL %a"),
-    (Verbatim, "UNLINK %a %a"),
-    (rewritten(Rewrite::Expire), "EXPIRE %a %t"),
-    (rewritten(Rewrite::Expire), "PEXPIRE %a %T"),
-    (rewritten(Rewrite::Expire), "EXPIREAT %a %U"),
-    (rewritten(Rewrite::Expire), "PEXPIREAT %a %M"),
-    (rewritten(Rewrite::Expire), "EXPIRE %a -%c"),
-    (rewritten(Rewrite::Expire), "EXPIRE %a 9223372036854775"),
-    (resolved(Resolve::Expire), "EXPIRE %a %t NX"),
-    (resolved(Resolve::Expire), "PEXPIRE %a %T XX"),
-    (resolved(Resolve::Expire), "EXPIREAT %a %U GT"),
-    (resolved(Resolve::Expire), "PEXPIREAT %a %M LT"),
-    (Verbatim, "PERSIST %a"),
-    (CONDITIONAL, "RENAMENX %a %a"),
-    (Verbatim, "RENAME %a %a"),
-    (CONDITIONAL, "COPY %a %a"),
-    (CONDITIONAL, "COPY %a %a REPLACE"),
-    (Verbatim, "SORT %l ALPHA LIMIT 0 3 STORE %l"),
-    (rewritten(Rewrite::Restore), "RESTORE %a %T %r REPLACE"),
-    (rewritten(Rewrite::Restore), "RESTORE %a 0 %r"),
+    "DEL %a",
+    "UNLINK %a %a",
+    "EXPIRE %a %t",
+    "PEXPIRE %a %T",
+    "EXPIREAT %a %U",
+    "PEXPIREAT %a %M",
+    "EXPIRE %a -%c",
+    "EXPIRE %a 9223372036854775",
+    "EXPIRE %a %t NX",
+    "PEXPIRE %a %T XX",
+    "EXPIREAT %a %U GT",
+    "PEXPIREAT %a %M LT",
+    "PERSIST %a",
+    "RENAMENX %a %a",
+    "RENAME %a %a",
+    "COPY %a %a",
+    "COPY %a %a REPLACE",
+    "SORT %l BY nosort STORE %l",
+    "SORT %l ALPHA LIMIT 0 3 STORE %l",
+    "RESTORE %a %T %r REPLACE",
+    "RESTORE %a 0 %r",
     // Lists.
-    (READ, "LRANGE %l 0 -1"),
-    (Verbatim, "RPUSH %l %v %v %v"),
-    (Verbatim, "LPUSH %l %v %m"),
-    (Verbatim, "RPUSH %l %v %m"),
-    (CONDITIONAL, "LPUSHX %l %v"),
-    (CONDITIONAL, "RPUSHX %l %v"),
-    (Verbatim, "LPOP %l"),
-    (Verbatim, "RPOP %l %c"),
-    (Verbatim, "LSET %l %n %v"),
-    (Verbatim, "LREM %l %n %m"),
-    (Verbatim, "LTRIM %l 0 9"),
-    (CONDITIONAL, "LINSERT %l BEFORE %m %v"),
-    (Verbatim, "LMOVE %l %l LEFT RIGHT"),
-    (resolved(Resolve::BlockingPop), "BLPOP %l %l 0.001"),
-    (resolved(Resolve::BlockingPop), "BRPOP %l %l 0.001"),
-    (resolved(Resolve::LMPop), "LMPOP 2 %l %l LEFT"),
-    (resolved(Resolve::LMPop), "LMPOP 2 %l %l RIGHT COUNT 3"),
-    (
-        resolved(Resolve::LMPop),
-        "BLMPOP 0.001 2 %l %l LEFT COUNT 2",
-    ),
-    (resolved(Resolve::BlockingMove), "BRPOPLPUSH %l %l 0.001"),
-    (
-        resolved(Resolve::BlockingMove),
-        "BLMOVE %l %l RIGHT LEFT 0.001",
-    ),
+    "LRANGE %l 0 -1",
+    "RPUSH %l %v %v %v",
+    "LPUSH %l %v %m",
+    "RPUSH %l %v %m",
+    "LPUSHX %l %v",
+    "RPUSHX %l %v",
+    "LPOP %l",
+    "RPOP %l %c",
+    "LSET %l %n %v",
+    "LREM %l %n %m",
+    "LTRIM %l 0 9",
+    "LINSERT %l BEFORE %m %v",
+    "LMOVE %l %l LEFT RIGHT",
+    "BLPOP %l %l 0.001",
+    "BRPOP %l %l 0.001",
+    "LMPOP 2 %l %l LEFT",
+    "LMPOP 2 %l %l RIGHT COUNT 3",
+    "BLMPOP 0.001 2 %l %l LEFT COUNT 2",
+    "BRPOPLPUSH %l %l 0.001",
+    "BLMOVE %l %l RIGHT LEFT 0.001",
     // Sets.
-    (READ, "SMEMBERS %e"),
-    (Verbatim, "SADD %e %m %m %v"),
-    (Verbatim, "SADD %e %m %m %c"),
-    (Verbatim, "SREM %e %m"),
-    (Verbatim, "SMOVE %e %e %m"),
-    (Verbatim, "SUNIONSTORE %e %e %e"),
-    (Verbatim, "SDIFFSTORE %e %e %e"),
-    (resolved(Resolve::SPop), "SPOP %e"),
-    (resolved(Resolve::SPop), "SPOP %e %c"),
+    "SMEMBERS %e",
+    "SADD %e %m %m %v",
+    "SADD %e %m %m %c",
+    "SREM %e %m",
+    "SMOVE %e %e %m",
+    "SUNIONSTORE %e %e %e",
+    "SDIFFSTORE %e %e %e",
+    "SPOP %e",
+    "SPOP %e %c",
     // Sorted sets.
-    (READ, "ZRANGE %z 0 -1 WITHSCORES"),
-    (Verbatim, "ZADD %z %f %m %f %m %n %v"),
-    (Verbatim, "ZADD %z %n %m %f %m"),
-    (SNAPSHOT, "ZADD %z NX %f %m"),
-    (SNAPSHOT, "ZADD %z XX %f %m"),
-    (SNAPSHOT, "ZADD %z GT %f %m %f %m"),
-    (SNAPSHOT, "ZADD %z LT CH %f %m %f %m"),
-    (resolved(Resolve::ZAddIncr), "ZADD %z INCR %f %m"),
-    (resolved(Resolve::ZAddIncr), "ZADD %z XX GT INCR %f %m"),
-    (resolved(Resolve::ZIncrBy), "ZINCRBY %z %f %m"),
-    (Verbatim, "ZREM %z %m"),
-    (Verbatim, "ZREMRANGEBYRANK %z 5 -1"),
-    (Verbatim, "ZUNIONSTORE %z 2 %z %z WEIGHTS 1 0.5"),
-    (Verbatim, "ZRANGESTORE %z %z 0 3"),
-    (resolved(Resolve::ZPop), "ZPOPMIN %z"),
-    (resolved(Resolve::ZPop), "ZPOPMAX %z 2"),
-    (resolved(Resolve::BlockingZPop), "BZPOPMIN %z %z 0.001"),
-    (resolved(Resolve::BlockingZPop), "BZPOPMAX %z 0.001"),
-    (resolved(Resolve::ZMPop), "ZMPOP 2 %z %z MIN COUNT 2"),
-    (resolved(Resolve::ZMPop), "BZMPOP 0.001 1 %z MAX"),
-    (Verbatim, "GEOADD %g %c %c %m"),
-    (
-        Verbatim,
-        "GEOSEARCHSTORE %g %g FROMLONLAT 1 1 BYRADIUS 300 km",
-    ),
+    "ZRANGE %z 0 -1 WITHSCORES",
+    "ZADD %z %f %m %f %m %n %v",
+    "ZADD %z %n %m %f %m",
+    "ZADD %z NX %f %m",
+    "ZADD %z XX %f %m",
+    "ZADD %z GT %f %m %f %m",
+    "ZADD %z LT CH %f %m %f %m",
+    "ZADD %z INCR %f %m",
+    "ZADD %z XX GT INCR %f %m",
+    "ZINCRBY %z %f %m",
+    "ZREM %z %m",
+    "ZREMRANGEBYRANK %z 5 -1",
+    "ZUNIONSTORE %z 2 %z %z WEIGHTS 1 0.5",
+    "ZRANGESTORE %z %z 0 3",
+    "ZPOPMIN %z",
+    "ZPOPMAX %z 2",
+    "BZPOPMIN %z %z 0.001",
+    "BZPOPMAX %z 0.001",
+    "ZMPOP 2 %z %z MIN COUNT 2",
+    "BZMPOP 0.001 1 %z MAX",
+    "GEOADD %g %c %c %m",
+    "GEOSEARCHSTORE %g %g FROMLONLAT 1 1 BYRADIUS 300 km",
     // Hashes.
-    (READ, "HGETALL %h"),
-    (Verbatim, "HSET %h %m %v %m %n"),
-    (CONDITIONAL, "HSETNX %h %m %v"),
-    (Verbatim, "HDEL %h %m"),
-    (Verbatim, "HINCRBY %h %m %n"),
-    (resolved(Resolve::HIncrByFloat), "HINCRBYFLOAT %h %m %f"),
+    "HGETALL %h",
+    "HSET %h %m %v %m %n",
+    "HSETNX %h %m %v",
+    "HDEL %h %m",
+    "HINCRBY %h %m %n",
+    "HINCRBYFLOAT %h %m %f",
     // Streams.
-    (READ, "XRANGE %x - +"),
-    (resolved(Resolve::XAdd), "XADD %x * %m %v"),
-    (resolved(Resolve::XAdd), "XADD %x NOMKSTREAM * %m %v"),
-    (resolved(Resolve::XAdd), "XADD %x MAXLEN = 9 * %m %v"),
-    (resolved(Resolve::XAdd), "XADD %x MAXLEN ~ 9 * %m %v"),
-    (Verbatim, "XADD %y %d %m %v"),
-    (resolved(Resolve::XAdd), "XADD %y MINID 3 %d-* %m %v"),
-    (Verbatim, "XTRIM %x MAXLEN 5"),
-    (SNAPSHOT, "XTRIM %y MAXLEN ~ 5"),
-    (Verbatim, "XDEL %y %D-0"),
-    (Verbatim, "XGROUP CREATE %y group 0 MKSTREAM"),
-    (Verbatim, "XGROUP CREATE %x group $"),
-    (SNAPSHOT, "XREADGROUP GROUP group %m COUNT 2 STREAMS %y >"),
-    (SNAPSHOT, "XREADGROUP GROUP group %m BLOCK 1 STREAMS %x >"),
-    (SNAPSHOT, "XREADGROUP GROUP group %m NOACK STREAMS %y >"),
-    (Verbatim, "XACK %y group %D-0"),
-    (SNAPSHOT, "XCLAIM %y group %m 0 %D-0"),
-    (SNAPSHOT, "XAUTOCLAIM %y group %m 0 0"),
+    "XRANGE %x - +",
+    "XADD %x * %m %v",
+    "XADD %x NOMKSTREAM * %m %v",
+    "XADD %x MAXLEN = 9 * %m %v",
+    "XADD %x MAXLEN ~ 9 * %m %v",
+    "XADD %y %d %m %v",
+    "XADD %y MINID 3 %d-* %m %v",
+    "XADD %y MINID ~ 3 %d %m %v",
+    "XTRIM %x MAXLEN 5",
+    "XTRIM %y MAXLEN ~ 5",
+    "XDEL %y %D-0",
+    "XGROUP CREATE %y group 0 MKSTREAM",
+    "XGROUP CREATE %x group $",
+    "XREADGROUP GROUP group %m COUNT 2 STREAMS %y >",
+    "XREADGROUP GROUP group %m BLOCK 1 STREAMS %x >",
+    "XREADGROUP GROUP group %m NOACK STREAMS %y >",
+    "XACK %y group %D-0",
+    "XCLAIM %y group %m 0 %D-0",
+    "XAUTOCLAIM %y group %m 0 0",
     // Scripts.
-    (Opaque, "EVAL %1 1 %s %v"),
-    (Opaque, "EVAL %2 1 %l %v"),
-    (Opaque, "EVAL %3 1 %z %m"),
-    (Opaque, "EVAL %4 1 %s %v"),
-    (
-        Opaque,
-        "EVALSHA 0123456789012345678901234567890123456789 1 %s",
-    ),
+    "EVAL %1 1 %s %v",
+    "EVAL %2 1 %l %v",
+    "EVAL %3 1 %z %m",
+    "EVAL %4 1 %s %v",
+    "EVALSHA 0123456789012345678901234567890123456789 1 %s",
 ];
 
 pub struct Generator {
     pub random: Random,
+    pub table: Table,
     /// Milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// The ids of explicit stream entries.
@@ -236,6 +235,7 @@ impl Generator {
     pub fn new(seed: u64) -> Self {
         Generator {
             random: Random(seed),
+            table: Table::built_in(),
             now_ms: 0,
             next_id: 1,
         }
@@ -243,30 +243,24 @@ impl Generator {
 
     /// A random command; `payload` is what `DUMP` gave of some key.
     pub fn command(&mut self, payload: &[u8]) -> Command {
-        let (effect, template) = TEMPLATES[self.random.below(TEMPLATES.len() as u64) as usize];
-        let mut command = Command {
-            effect,
-            arguments: Vec::new(),
-            keys: Vec::new(),
-        };
-        for word in template.split(' ') {
-            let argument = match word.find('%') {
-                Some(at) => {
-                    let (before, rest) = word.split_at(at);
+        let template = self.random.pick(TEMPLATES);
+        let arguments = template
+            .split(' ')
+            .map(|word| match word.split_once('%') {
+                Some((before, rest)) => {
                     let mut argument = before.as_bytes().to_vec();
-                    argument.extend(self.fill(rest.as_bytes()[1], payload, &mut command.keys));
-                    argument.extend_from_slice(&rest.as_bytes()[2..]);
+                    argument.extend(self.fill(rest.as_bytes()[0], payload));
+                    argument.extend_from_slice(&rest.as_bytes()[1..]);
                     argument
                 }
                 None => word.as_bytes().to_vec(),
-            };
-            command.arguments.push(argument);
-        }
-        command
+            })
+            .collect();
+        Command::new(&self.table, arguments)
     }
 
     /// What stands for `%` and `letter`.
-    fn fill(&mut self, letter: u8, payload: &[u8], keys: &mut Vec<Vec<u8>>) -> Vec<u8> {
+    fn fill(&mut self, letter: u8, payload: &[u8]) -> Vec<u8> {
         let random = &mut self.random;
         let text = match letter {
             b'v' => return random_value(random),
@@ -291,11 +285,7 @@ impl Generator {
                 let is_any = letter == b'a' || random.one_in(25);
                 let kind = char::from(letter).to_string();
                 let kind = if is_any { random.pick(&TYPES) } else { &kind };
-                let key = format!("{kind}{}", random.below(KEYS_OF_A_TYPE));
-                if !keys.contains(&key.clone().into_bytes()) {
-                    keys.push(key.clone().into_bytes());
-                }
-                key
+                format!("{kind}{}", random.below(KEYS_OF_A_TYPE))
             }
         };
         text.into_bytes()

@@ -21,18 +21,19 @@ impl Server {
             .and_then(|listener| listener.local_addr())
             .expect("a free port")
             .port();
-        let mut process = Command::new("redis-server")
+        let process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("redis-server must be installed to run this test");
-        let output = process.stdout.take().expect("piped above");
+        let mut server = Server { process, port };
+        let output = server.process.stdout.take().expect("piped above");
         let mut log = Vec::new();
         for line in BufReader::new(output).lines() {
             let line = line.expect("the server's log is text");
             if line.contains("Ready to accept connections") {
-                return Server { process, port };
+                return server;
             }
             log.push(line);
         }

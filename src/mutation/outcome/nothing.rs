@@ -6,32 +6,35 @@ use crate::mutation::reply::Reply;
 
 const CHANGED: &str = "the reply tells that something changed, not what";
 
-/// As a rule nil, 0, -1, an empty array, and an array of such replies and of
-/// -2 (HEXPIRE and HGETEX: a reply a field) tell that nothing changed.
+/// Nil and an empty array tell that nothing changed, and so does what the
+/// table below lists, by command. Any other reply asks for the keys' values:
+/// the 0 of a command that is not known here may be a new value.
 ///
 /// A consumer of a stream that XREADGROUP or XAUTOCLAIM makes without giving
 /// it an entry does not count as a change: any later one makes it again.
 pub(super) fn outcome(arguments: &[&[u8]], reply: &Reply<'_>) -> Outcome {
-    let is = |name: &[u8]| {
-        arguments
-            .first()
-            .is_some_and(|first| first.eq_ignore_ascii_case(name))
-    };
-    if is(b"ZADD") {
+    let name = arguments.first().copied().unwrap_or_default();
+    if name.eq_ignore_ascii_case(b"ZADD") {
         return zadd(arguments, reply);
     }
-    let is_nothing = if is(b"XCLAIM") {
-        // Entries that were deleted from the stream leave the pending list
-        // without being in the reply, and LASTID may move the group.
-        false
-    } else if is(b"XAUTOCLAIM") {
+    let nothing = NOTHING
+        .iter()
+        .find(|(command, _)| name.eq_ignore_ascii_case(command.as_bytes()))
+        .map_or(Nothing::Empty, |(_, nothing)| *nothing);
+    let is_nothing = match nothing {
+        Nothing::Empty => reply.is_empty(),
+        Nothing::Zero => reply.is_empty() || *reply == Reply::Integer(0),
+        Nothing::EachField => reply.array().is_some_and(|fields| {
+            fields
+                .iter()
+                .all(|field| matches!(field, Reply::Nil | Reply::Integer(0 | -2)))
+        }),
         // The cursor comes first and is not a change.
-        reply
+        Nothing::EmptyAfterCursor => reply
             .array()
             .and_then(|elements| elements.get(1..))
-            .is_some_and(|lists| !lists.is_empty() && lists.iter().all(Reply::is_empty))
-    } else {
-        is_no_change(reply)
+            .is_some_and(|lists| !lists.is_empty() && lists.iter().all(Reply::is_empty)),
+        Nothing::Never => false,
     };
     if is_nothing {
         nothing_done()
@@ -40,16 +43,37 @@ pub(super) fn outcome(arguments: &[&[u8]], reply: &Reply<'_>) -> Outcome {
     }
 }
 
-fn is_no_change(reply: &Reply<'_>) -> bool {
-    match reply {
-        Reply::Nil | Reply::Boolean(false) => true,
-        Reply::Integer(number) => *number <= 0,
-        Reply::Array(elements) => elements
-            .iter()
-            .all(|element| matches!(element, Reply::Nil | Reply::Integer(..=0))),
-        _ => false,
-    }
+/// How a reply tells that nothing changed.
+#[derive(Clone, Copy)]
+enum Nothing {
+    /// Nil or an empty array.
+    Empty,
+    /// That, or 0: a count, or a condition that was not met.
+    Zero,
+    /// An array with a reply for each field: nil, 0 for a condition that was
+    /// not met, -2 for a field that does not exist.
+    EachField,
+    /// A cursor and lists, all empty.
+    EmptyAfterCursor,
+    /// In no way.
+    Never,
 }
+
+const NOTHING: [(&str, Nothing); 11] = [
+    ("HSETEX", Nothing::Zero),
+    ("MSETEX", Nothing::Zero),
+    ("XTRIM", Nothing::Zero),
+    ("XNACK", Nothing::Zero),
+    ("HEXPIRE", Nothing::EachField),
+    ("HPEXPIRE", Nothing::EachField),
+    ("HEXPIREAT", Nothing::EachField),
+    ("HPEXPIREAT", Nothing::EachField),
+    ("HGETEX", Nothing::EachField),
+    ("XAUTOCLAIM", Nothing::EmptyAfterCursor),
+    // Entries that were deleted from the stream leave the pending list
+    // without being in the reply, and LASTID may move the group.
+    ("XCLAIM", Nothing::Never),
+];
 
 /// `ZADD key [NX|XX] [GT|LT] [CH] score member ...`: without CH the reply does
 /// not count changed scores, so 0 says nothing unless NX forbids changes. A

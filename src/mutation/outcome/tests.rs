@@ -1,4 +1,4 @@
-use proptest::prelude::*;
+mod survival;
 
 use super::*;
 use crate::mutation::{Scratch, derive};
@@ -453,6 +453,14 @@ fn snapshot_unless_nothing() {
             ("HSETEX k FNX FIELDS 1 f v", ":1", Unknown),
             ("HGETEX k EX 1 FIELDS 1 f", "*1 $-1", Rejected("")),
             ("HGETEX k EX 1 FIELDS 1 f", "*1 $1 v", Unknown),
+            ("HGETEX k EX 1 FIELDS 2 f g", "*2 _ _", Rejected("")),
+            ("MSETEX 1 a 1 XX", ":0", Rejected("")),
+            ("MSETEX 1 a 1 XX", ":1", Unknown),
+            // Down to 0, or by a negative number: changes.
+            ("INCREX k BYINT -1", "*2 :0 :-1", Unknown),
+            ("INCREX k", ":0", Unknown),
+            ("LATER k", ":-1", Unknown),
+            ("LATER k", "*0", Rejected("")),
             // Without CH, changed scores are not in the count.
             ("ZADD k XX 1 m", ":0", Unknown),
             ("ZADD k GT 1 m", ":0", Unknown),
@@ -556,74 +564,5 @@ fn opaque() {
     }
     for reply in ["+OK", "$-1", "_", "*1 :1", "%1 +a +b", "*99999999 :1"] {
         check(Effect::Opaque, "EVAL s 1 k", reply, Unknown);
-    }
-}
-
-const KINDS: [Resolve; 19] = [
-    Resolve::Conditional,
-    Resolve::Set,
-    Resolve::Expire,
-    Resolve::GetEx,
-    Resolve::IncrByFloat,
-    Resolve::HIncrByFloat,
-    Resolve::SPop,
-    Resolve::ZPop,
-    Resolve::BlockingPop,
-    Resolve::LMPop,
-    Resolve::BlockingMove,
-    Resolve::BlockingZPop,
-    Resolve::ZMPop,
-    Resolve::ZAddIncr,
-    Resolve::ZIncrBy,
-    Resolve::XAdd,
-    Resolve::Migrate,
-    Resolve::DeleteIf,
-    Resolve::SnapshotUnlessNothing,
-];
-
-/// Every kind has an outcome, whatever it is given.
-fn survives(arguments: &[&[u8]], reply: &[u8]) {
-    for kind in KINDS {
-        let journaled = Journaled {
-            effect: Effect::Resolved(kind),
-            arguments,
-            keys: &[],
-            is_final: false,
-            journaled_at_ms: NOW,
-        };
-        assert!(resolve(&journaled, reply).is_some(), "{kind:?}");
-    }
-}
-
-#[test]
-fn too_few_arguments_are_survived() {
-    let command: Vec<&[u8]> = "BLMPOP 0 1 k LEFT COUNT 2"
-        .split(' ')
-        .map(str::as_bytes)
-        .collect();
-    for length in 0..command.len() {
-        for reply in [
-            "+OK\r\n",
-            ":1\r\n",
-            "*2\r\n$1\r\nk\r\n*1\r\n$1\r\nv\r\n",
-            "*3\r\n+a\r\n+b\r\n+c\r\n",
-            "%0\r\n",
-            "",
-        ] {
-            survives(&command[..length], reply.as_bytes());
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn any_arguments_and_reply_are_survived(
-        arguments in prop::collection::vec("[A-Z0-9~=*]{0,6}|MAXLEN|COUNT|LEFT|[0-9]|EX|KEYS", 0..8),
-        reply in "([-+:$*_#,(!=%~>|][-0-9a-z]{0,2}\r\n){0,6}",
-        bytes in prop::collection::vec(any::<u8>(), 0..40),
-    ) {
-        let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
-        survives(&arguments, reply.as_bytes());
-        survives(&arguments, &bytes);
     }
 }
