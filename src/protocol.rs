@@ -63,6 +63,9 @@ pub struct Batch {
     /// Whether the batch may wait for its replies without limit (a blocking
     /// command), so that no deadline applies.
     pub blocking: bool,
+    /// Whether the commands' bytes are looked at again when the replies are
+    /// there, though none of them is a mutation.
+    pub kept: bool,
     /// What an EXEC in this batch executes.
     pub transaction: Option<Box<Transaction>>,
 }
@@ -129,6 +132,7 @@ impl Batch {
         self.database = 0;
         self.expect = Expect::Each;
         self.blocking = false;
+        self.kept = false;
         self.transaction = None;
     }
 

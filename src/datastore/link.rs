@@ -132,7 +132,7 @@ impl Link {
             }
         }
         replies.batch = batch;
-        if replies.batch.mutations == 0 && expect != Expect::Confirmations {
+        if replies.batch.mutations == 0 && !replies.batch.kept {
             // Nobody looks at the commands again; the replies can have their memory.
             replies.batch.bytes.clear();
             let replies = &mut replies;

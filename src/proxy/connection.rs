@@ -436,6 +436,7 @@ impl Connection {
                 self.session.replies = ReplyMode::On;
             }
         }
+        batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
         let blocking = batch.blocking;
         // The outermost layer sheds: it is always ready.
