@@ -14,8 +14,8 @@
 //! What this can't tell apart is a torn group from damage to the last group
 //! that was durable, after a crash, with nothing written behind it.
 //!
-//! The last whole group is written once more before it counts as durable: it
-//! may be in the page cache alone, after a sync that failed.
+//! The header and the last whole group are written once more before they count
+//! as durable: they may be in the page cache alone, after a sync that failed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -175,7 +175,8 @@ pub(super) fn check_headers(listed: &[Listed], identity: u64) -> Result<(), Dama
     Ok(())
 }
 
-/// The segment that `STATE` names is there, and is the last if it says so.
+/// The journal reaches the segment that `STATE` names, and ends there if it
+/// says so.
 fn check_state(
     used: &[Listed],
     unused: &[Listed],
@@ -188,7 +189,8 @@ fn check_state(
     if let Some(lost) = unused.iter().find(|l| l.number <= state.segment) {
         return Err(lost.damage(0, "no segment header, though the segment holds records"));
     }
-    if !used.iter().any(|l| l.number == state.segment) {
+    // It may have been removed by retention, when there were newer ones.
+    if used.last().is_none_or(|last| last.number < state.segment) {
         return Err(missing(segment_path(directory, state.segment)));
     }
     match used.last() {
@@ -305,12 +307,15 @@ impl Tail {
         }
     }
 
-    /// Zeroes what is after the end and makes the last group durable.
+    /// Zeroes what is after the end and makes header and last group durable.
     fn settle(&self, file: &dyn DiskFile) -> io::Result<()> {
         let mut group = vec![0; (self.end - self.group) as usize];
         read_full_at(file, &mut group, self.group)?;
         group.resize((self.used_end.max(self.end) - self.group) as usize, 0);
         write_all_at(file, &group, self.group).map_err(|error| error.source)?;
+        let mut header = [0; SEGMENT_HEADER_BYTES as usize];
+        read_full_at(file, &mut header, 0)?;
+        write_all_at(file, &header, 0).map_err(|error| error.source)?;
         file.sync_all()
     }
 }
