@@ -387,7 +387,7 @@ fn check(file: &str, source: &str, expected: &[(usize, &str)]) {
 }
 
 /// A file's path, its source, and the line and text of every violation in it.
-type Case = (&'static str, &'static str, &'static [(usize, &'static str)]);
+type Case<'a> = (&'a str, &'a str, &'a [(usize, &'a str)]);
 
 #[test]
 fn planted_violations_are_found() {
