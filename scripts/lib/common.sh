@@ -1,0 +1,169 @@
+# What the scripts share: messages, free ports, waiting, and stopping exactly
+# what was started. Sourced by bash with `set -euo pipefail`.
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+cache="$root/.cache"
+# Everything started by this script, newest last.
+started_pids=()
+# Directories to remove at the end.
+temporary_directories=()
+
+heading() { printf '\n== %s\n' "$*"; }
+say() { printf '   %s\n' "$*"; }
+complain() { printf '%s\n' "$*" >&2; }
+die() {
+  complain "error: $*"
+  exit 1
+}
+
+# Stops what was started, by process id, newest first: an orderly end, and a
+# forced one for what has not ended after ten seconds.
+stop_started() {
+  local index pid
+  for ((index = ${#started_pids[@]} - 1; index >= 0; index--)); do
+    stop "${started_pids[index]}"
+  done
+  started_pids=()
+}
+
+# stop PID: the same for one child.
+stop() {
+  local pid=$1 tries
+  kill -TERM "$pid" 2>/dev/null || return 0
+  for ((tries = 0; tries < 200; tries++)); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.05
+  done
+  kill -KILL "$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || true
+}
+
+clean_up() {
+  local status=$?
+  trap - EXIT INT TERM
+  stop_started
+  local directory
+  for directory in "${temporary_directories[@]}"; do
+    rm -rf "$directory"
+  done
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# temporary_directory NAME: makes a directory that is removed at the end and
+# puts its path into the variable NAME.
+temporary_directory() {
+  local made
+  made="$(mktemp -d)"
+  temporary_directories+=("$made")
+  printf -v "$1" '%s' "$made"
+}
+
+# start LOG COMMAND...: runs it in the background, its output to LOG; its
+# process id is $started afterwards.
+start() {
+  local log=$1
+  shift
+  "$@" >>"$log" 2>&1 </dev/null &
+  started=$!
+  started_pids+=("$started")
+}
+
+# free_ports COUNT: that many different loopback ports nobody listens on.
+free_ports() {
+  python3 - "$1" <<'PYTHON'
+import socket, sys
+sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
+for one in sockets:
+    one.bind(("127.0.0.1", 0))
+print(*(one.getsockname()[1] for one in sockets))
+PYTHON
+}
+
+# http_status PORT PATH: the status code of a GET, nothing where nobody answers.
+http_status() (
+  exec 2>/dev/null
+  exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 0
+  printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$2" >&3
+  read -r -t 5 _ code _ <&3 || exit 0
+  printf '%s' "$code"
+)
+
+redis_answers() { [[ "$(redis-cli -h 127.0.0.1 -p "$1" ping 2>/dev/null)" == PONG ]]; }
+sidecar_ready() { [[ "$(http_status "$1" /readyz)" == 200 ]]; }
+
+# wait_until WHAT PID LOG COMMAND...: polls until COMMAND is true; shows LOG and
+# ends the script where the process ended or fifteen seconds passed.
+wait_until() {
+  local what=$1 pid=$2 log=$3 tries
+  shift 3
+  for ((tries = 0; tries < 600; tries++)); do
+    "$@" && return 0
+    if ! kill -0 "$pid" 2>/dev/null; then
+      complain "$(tail -n 30 "$log")"
+      die "$what ended before it was ready; its output is above"
+    fi
+    sleep 0.025
+  done
+  complain "$(tail -n 30 "$log")"
+  die "$what was not ready after 15 s; its output is above"
+}
+
+# start_redis PORT DIRECTORY OPTION...: an unsaved redis-server of our own.
+start_redis() {
+  local port=$1 directory=$2
+  shift 2
+  mkdir -p "$directory"
+  start "$directory/redis.log" redis-server --bind 127.0.0.1 --port "$port" \
+    --save '' --appendonly no --dir "$directory" "$@"
+  wait_until redis-server "$started" "$directory/redis.log" redis_answers "$port"
+}
+
+# write_sidecar_config FILE JOURNAL PORT REDIS_PORT ADMIN_PORT CONNECTION DURABILITY
+write_sidecar_config() {
+  cat >"$1" <<TOML
+region = "here"
+roles = ["proxy"]
+
+[journal]
+backend = "local"
+directory = "$2"
+
+[[namespace]]
+name = "sessions"
+protocol = "redis"
+listen = "127.0.0.1:$3"
+upstream = "redis://127.0.0.1:$4"
+connection = "$6"
+durability = "$7"
+
+[admin]
+listen = "127.0.0.1:$5"
+TOML
+}
+
+# start_sidecar CONFIG ADMIN_PORT LOG
+start_sidecar() {
+  start "$3" "$sidecar" run --config "$1"
+  wait_until "the sidecar" "$started" "$3" sidecar_ready "$2"
+}
+
+# The binary the scripts run: another one can be named for trying things out.
+sidecar="${WAL_SIDECAR_BINARY:-$root/target/release/wal-sidecar}"
+
+need_rust() {
+  # A fresh rustup is not on the path of shells that run already.
+  export PATH="$PATH:$HOME/.cargo/bin"
+  command -v cargo >/dev/null && return 0
+  complain "Rust is missing. Install it, then run this again:"
+  complain "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
+  complain "The build also needs a C compiler and make: apt-get install gcc make"
+  exit 1
+}
+
+build_release() {
+  [[ -n "${WAL_SIDECAR_BINARY:-}" ]] && return 0
+  (cd "$root" && cargo build --release --locked --bin wal-sidecar)
+}

