@@ -53,7 +53,9 @@ fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {
     for namespace in &config.namespaces {
         let started = Instant::now();
         let journal = match config.journal.backend {
-            Backend::Memory => Journal::Memory(Arc::new(MemoryJournal::new(MemoryOptions::default()))),
+            Backend::Memory => {
+                Journal::Memory(Arc::new(MemoryJournal::new(MemoryOptions::default())))
+            }
             Backend::Local => {
                 let options = options::journal(config, &namespace.name);
                 Journal::Local(Arc::new(LocalJournal::open(options)?))
@@ -107,12 +109,11 @@ async fn serve(
     let status = Arc::new(Status::new(&namespaces, told));
     let admin_address = server.address();
     let (closing, closed) = tokio::sync::oneshot::channel::<()>();
-    let admin = tokio::spawn(server.serve(
-        admin_state(&status, &metrics, &drain),
-        async move {
+    let admin = tokio::spawn(
+        server.serve(admin_state(&status, &metrics, &drain), async move {
             let _ = closed.await;
-        },
-    ));
+        }),
+    );
     tokio::spawn(metrics.clone().run_upkeep());
     tracing::info!(
         region = config.region,

@@ -17,9 +17,9 @@ use arc_swap::ArcSwap;
 use slab::Slab;
 
 use crate::datastore::Links;
+use crate::protocol::Pool;
 use crate::protocol::resp::commands::Table;
 use crate::protocol::resp::scanner;
-use crate::protocol::Pool;
 use crate::stack::{self, metrics::Metrics};
 
 pub mod connection;

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tower::{Layer, ServiceBuilder, Service};
+use tower::{Layer, Service, ServiceBuilder};
 
 use crate::protocol::{Batch, Replies};
 

@@ -77,28 +77,54 @@ impl Status {
         for (name, value) in [
             ("wal_sidecar_journal_records_total", stats.records),
             ("wal_sidecar_journal_bytes_total", stats.bytes),
-            ("wal_sidecar_journal_failed_records_total", stats.failed_records),
+            (
+                "wal_sidecar_journal_failed_records_total",
+                stats.failed_records,
+            ),
             ("wal_sidecar_journal_fsyncs_total", stats.fsyncs),
-            ("wal_sidecar_journal_removed_segments_total", stats.removed_segments),
-            ("wal_sidecar_journal_forced_segments_total", stats.forced_segments),
+            (
+                "wal_sidecar_journal_removed_segments_total",
+                stats.removed_segments,
+            ),
+            (
+                "wal_sidecar_journal_forced_segments_total",
+                stats.forced_segments,
+            ),
         ] {
             counter!(name, "namespace" => label()).absolute(value);
         }
         for (name, value) in [
-            ("wal_sidecar_journal_waiting_bytes", stats.waiting_bytes as f64),
+            (
+                "wal_sidecar_journal_waiting_bytes",
+                stats.waiting_bytes as f64,
+            ),
             ("wal_sidecar_journal_segments", stats.segments as f64),
             ("wal_sidecar_journal_disk_bytes", stats.disk_bytes as f64),
-            ("wal_sidecar_journal_accepting", f64::from(u8::from(accepting))),
+            (
+                "wal_sidecar_journal_accepting",
+                f64::from(u8::from(accepting)),
+            ),
             (
                 "wal_sidecar_journal_durable_offset",
-                namespace.journal.durable_through().map_or(-1.0, |offset| offset as f64),
+                namespace
+                    .journal
+                    .durable_through()
+                    .map_or(-1.0, |offset| offset as f64),
             ),
         ] {
             gauge!(name, "namespace" => label()).set(value);
         }
         for (name, unit, snapshot) in [
-            ("wal_sidecar_journal_fsync_seconds", 1e-6, &stats.fsync_micros),
-            ("wal_sidecar_journal_group_records", 1.0, &stats.group_records),
+            (
+                "wal_sidecar_journal_fsync_seconds",
+                1e-6,
+                &stats.fsync_micros,
+            ),
+            (
+                "wal_sidecar_journal_group_records",
+                1.0,
+                &stats.group_records,
+            ),
         ] {
             self.record_histogram(index, namespace, name, unit, snapshot);
         }

@@ -149,7 +149,13 @@ async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Order
 }
 
 fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
-    let Parts { shared, config: namespace, sockets, appender, writer } = parts;
+    let Parts {
+        shared,
+        config: namespace,
+        sockets,
+        appender,
+        writer,
+    } = parts;
     let pool = Rc::new(Pool::default());
     let metrics = Metrics::new(&namespace.name);
     let limits = options::limits(&namespace, config.workers);

@@ -106,10 +106,7 @@ impl Links {
     }
 
     /// A bare connection in the state of `key`.
-    pub async fn raw(
-        &self,
-        key: &LinkKey,
-    ) -> Result<crate::platform::stream::Stream, OpenError> {
+    pub async fn raw(&self, key: &LinkKey) -> Result<crate::platform::stream::Stream, OpenError> {
         handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await
     }
 
@@ -160,9 +157,7 @@ impl Links {
         loop {
             let opened = match stream.take() {
                 Some(stream) => Ok(stream),
-                None => {
-                    handshake::open(&self.options, &key, handshake::LINK_NAME.as_bytes()).await
-                }
+                None => handshake::open(&self.options, &key, handshake::LINK_NAME.as_bytes()).await,
             };
             let reason: Rc<str> = match opened {
                 Ok(stream) => {

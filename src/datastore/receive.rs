@@ -4,7 +4,9 @@ use bytes::{Buf, BytesMut};
 
 use super::link::Inner;
 use crate::protocol::Expect;
-use crate::protocol::resp::replies::{self, ReplyError, ReplyFrame, ReplyScanner, SubscriptionKind};
+use crate::protocol::resp::replies::{
+    self, ReplyError, ReplyFrame, ReplyScanner, SubscriptionKind,
+};
 
 /// Tells replies from what was not asked for, and knows how many channels the
 /// connection is subscribed to: an UNSUBSCRIBE without channels is confirmed
@@ -57,7 +59,9 @@ impl Receiver {
             let start = position;
             let complete = self.receive_for(slot, input, &mut position, inner)?;
             let replies = &mut inner.slots[slot].replies;
-            if start == 0 && position == input.len() && position >= SWAPPED_BYTES_MIN
+            if start == 0
+                && position == input.len()
+                && position >= SWAPPED_BYTES_MIN
                 && replies.bytes.is_empty()
             {
                 std::mem::swap(input, &mut replies.bytes);

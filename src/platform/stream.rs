@@ -1,9 +1,9 @@
 //! A connection and a listener, over TCP or a Unix socket.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::{Context, Poll};

@@ -113,12 +113,8 @@ impl Connection {
     /// client hangs up is finished without it.
     pub async fn run(mut self) {
         let context = Rc::clone(&self.context);
-        let clients = &context.metrics.clients;
-        let key = context.connections.borrow_mut().insert(None);
-        clients.set(clients.get() + 1);
-        self.serve(key).await;
-        clients.set(clients.get() - 1);
-        context.connections.borrow_mut().remove(key);
+        let registered = Registered::new(&context);
+        self.serve(registered.key).await;
         self.finish().await;
     }
 
@@ -228,7 +224,10 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match self.stream.poll_write_ready(cx) {
                         Poll::Ready(ready) => ready?,
-                        Poll::Pending if self.context.options.client_output_bytes_max < output.bytes.len() => {
+                        Poll::Pending
+                            if self.context.options.client_output_bytes_max
+                                < output.bytes.len() =>
+                        {
                             self.context.metrics.closed.add(1);
                             return Err(io::Error::other("the client does not read"));
                         }
@@ -335,7 +334,9 @@ impl Connection {
             }
             let mut classified = table.classify(&bytes[..frame.end], &frame);
             if classified.specification == Command::UNKNOWN
-                && !self.context.is_no_command(&bytes[frame.name.0..frame.name.1])
+                && !self
+                    .context
+                    .is_no_command(&bytes[frame.name.0..frame.name.1])
             {
                 stop = Some(Stop::Unknown(frame));
                 break;
@@ -413,7 +414,12 @@ impl Connection {
     }
 
     /// Takes the command at the front of the input.
-    pub(super) fn take_command(&mut self, frame: &Frame, specification: u16, class: Class) -> Batch {
+    pub(super) fn take_command(
+        &mut self,
+        frame: &Frame,
+        specification: u16,
+        class: Class,
+    ) -> Batch {
         let mut batch = self.take_input(frame.end);
         batch.push(Command {
             start: 0,
@@ -492,6 +498,31 @@ impl Connection {
             }
             None => self.output = Some(replies),
         }
+    }
+}
+
+/// Counted as a client until it is dropped, even by a panic.
+struct Registered {
+    context: Rc<Context>,
+    key: usize,
+}
+
+impl Registered {
+    fn new(context: &Rc<Context>) -> Registered {
+        let clients = &context.metrics.clients;
+        clients.set(clients.get() + 1);
+        Registered {
+            key: context.connections.borrow_mut().insert(None),
+            context: Rc::clone(context),
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let clients = &self.context.metrics.clients;
+        clients.set(clients.get() - 1);
+        self.context.connections.borrow_mut().remove(self.key);
     }
 }
 

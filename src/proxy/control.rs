@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
+use super::ConnectionMode;
 use super::connection::Connection;
 use super::session::{Action, ReplyMode, Session};
-use super::ConnectionMode;
 use crate::datastore::handshake::push_command;
 use crate::datastore::{Identity, Link, LinkKey, OpenError};
 use crate::protocol::resp::arguments;
@@ -102,7 +102,8 @@ impl Connection {
             _ => {
                 // Whatever it does when it is executed, it does to this connection.
                 let keeps_state = !matches!(control, Control::Blocking | Control::ClientId);
-                self.session.sticky |= keeps_state && control != Control::Multi && control != Control::Watch;
+                self.session.sticky |=
+                    keeps_state && control != Control::Multi && control != Control::Watch;
                 self.send(batch.as_read(), Action::Queue(None));
             }
         }
@@ -169,7 +170,11 @@ impl Connection {
 
     fn client_name(&mut self, control: Control, batch: Batch, arguments: &Owned) {
         if control == Control::ClientGetName {
-            let null: &[u8] = if self.session.key.protocol == 3 { b"_\r\n" } else { b"$-1\r\n" };
+            let null: &[u8] = if self.session.key.protocol == 3 {
+                b"_\r\n"
+            } else {
+                b"$-1\r\n"
+            };
             let mut reply = BytesMut::new();
             match &self.session.name {
                 Some(name) => push_bulk(&mut reply, name),
@@ -325,7 +330,8 @@ impl Connection {
                 self.session.queued_database = None;
             }
             Action::Exec => {
-                let executed = first.is_some_and(|reply| reply.first() == Some(&b'*') && reply != b"*-1\r\n");
+                let executed =
+                    first.is_some_and(|reply| reply.first() == Some(&b'*') && reply != b"*-1\r\n");
                 if executed && let Some(database) = self.session.queued_database {
                     self.session.key.database = database;
                 }
@@ -364,7 +370,11 @@ impl Connection {
             // It was sent as a read, since nothing is done before EXEC.
             let is_mutation = command.specification != Command::UNKNOWN
                 && table.specification(command.specification).class == Class::Mutation;
-            let class = if is_mutation { Class::Mutation } else { Class::Read };
+            let class = if is_mutation {
+                Class::Mutation
+            } else {
+                Class::Read
+            };
             transaction.queue(&Command { class, ..*command }, &replies.batch.bytes);
         }
     }

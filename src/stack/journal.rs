@@ -153,7 +153,12 @@ impl<S: Below> Service<Batch> for Journal<S> {
             return self.begin(batch, journaled);
         }
         self.queued.set(self.queued.get() + 1);
-        let entry = Entry::new(batch, journaled, self.inner.clone(), Rc::clone(&self.queued));
+        let entry = Entry::new(
+            batch,
+            journaled,
+            self.inner.clone(),
+            Rc::clone(&self.queued),
+        );
         let slot = state.enqueue(entry);
         drop(state);
         Journaling {

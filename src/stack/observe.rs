@@ -46,7 +46,9 @@ impl<S: BatchService> Service<Batch> for Observe<S> {
         let mutations = u64::from(batch.mutations);
         self.metrics.batches.add(1);
         self.metrics.mutations.add(mutations);
-        self.metrics.reads.add(batch.commands.len() as u64 - mutations);
+        self.metrics
+            .reads
+            .add(batch.commands.len() as u64 - mutations);
         self.metrics.request_bytes.add(batch.bytes.len() as u64);
         Observed {
             // A batch that may wait as long as it likes says nothing about speed.

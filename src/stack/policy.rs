@@ -82,7 +82,11 @@ mod tests {
             ],
         );
         let check = |keys: &[&[u8]], expected| {
-            assert_eq!(all.of(keys.iter().copied()).durability, expected, "{keys:?}");
+            assert_eq!(
+                all.of(keys.iter().copied()).durability,
+                expected,
+                "{keys:?}"
+            );
         };
         check(&[b"a"], Durability::Durable);
         check(&[b"tmp:a"], Durability::Off);

@@ -140,7 +140,8 @@ fn told_again(told: v1::Outcome) -> Outcome {
         reason: "told again after the journal was unavailable",
         keys,
     };
-    let arguments = |commands: Vec<v1::Command>| commands.into_iter().map(|c| c.arguments).collect();
+    let arguments =
+        |commands: Vec<v1::Command>| commands.into_iter().map(|c| c.arguments).collect();
     match told.result {
         Some(Result::Rejected(rejected)) => Outcome::Rejected(rejected.reason),
         Some(Result::Effects(effects)) if effects.unknown_keys.is_empty() => {

@@ -6,9 +6,9 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::super::policy::{Durability, KeyPolicy, Policy};
+use crate::mutation::RecordBatch;
 use crate::mutation::derive::{self, Scratch};
 use crate::mutation::writer::{MutationParts, Writer};
-use crate::mutation::RecordBatch;
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Effect, Table};
 use crate::protocol::{Batch, Class, Command, Transaction};

@@ -202,7 +202,11 @@ impl<S: Below> State<S> {
             let entry = &mut self.slots[slot];
             entry.queued.set(entry.queued.get() - 1);
             let ticket = entry.ticket;
-            while self.failures.front().is_some_and(|(t, _)| 0 < ticket && *t < ticket) {
+            while self
+                .failures
+                .front()
+                .is_some_and(|(t, _)| 0 < ticket && *t < ticket)
+            {
                 self.failures.pop_front();
             }
             let failure = match self.failures.front() {
