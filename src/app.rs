@@ -1,1 +1,203 @@
-//! app
+//! The composition root: opens the journals, binds the sockets, starts the
+//! workers, and ends them in the order that loses nothing.
+//!
+//! Start: journals, sockets, admin endpoint, workers. Drain: listeners close,
+//! clients with nothing in flight are closed, batches in flight are finished,
+//! workers end, journals are flushed and closed.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::admin;
+use crate::config::reload::Watcher;
+use crate::config::{Backend, Config, Environment};
+use crate::journal::{Journal, LocalJournal, MemoryJournal, MemoryOptions};
+use crate::telemetry::{self, LogHandle, MetricsHandle};
+
+mod health;
+mod namespace;
+mod options;
+mod worker;
+
+use health::Status;
+use namespace::Namespace;
+use worker::Worker;
+
+/// Runs until it is told to drain, or cannot go on. `file` is where `config`
+/// came from; its changes are taken up.
+pub fn run(config: Config, file: &Path) -> anyhow::Result<ExitCode> {
+    let logs = telemetry::init_logs(
+        options::log_format(config.log.format),
+        options::log_level(config.log.level),
+    )?;
+    for warning in config.warning_lines(file) {
+        tracing::warn!("{warning}");
+    }
+    let metrics = telemetry::init_metrics()?;
+    let namespaces = open_namespaces(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the main runtime")?;
+    runtime.block_on(serve(config, file, namespaces, logs, metrics))
+}
+
+fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {
+    let mut namespaces = Vec::new();
+    for namespace in &config.namespaces {
+        let started = Instant::now();
+        let journal = match config.journal.backend {
+            Backend::Memory => Journal::Memory(Arc::new(MemoryJournal::new(MemoryOptions::default()))),
+            Backend::Local => {
+                let options = options::journal(config, &namespace.name);
+                Journal::Local(Arc::new(LocalJournal::open(options)?))
+            }
+        };
+        tracing::info!(
+            namespace = namespace.name,
+            durable_through = journal.durable_through(),
+            elapsed_ms = started.elapsed().as_millis() as u64,
+            "journal open"
+        );
+        namespaces.push(Arc::new(Namespace::new(namespace, journal)?));
+    }
+    Ok(namespaces)
+}
+
+/// What the workers are told.
+#[derive(Clone)]
+struct Orders {
+    config: Arc<Config>,
+    draining: bool,
+}
+
+async fn serve(
+    config: Config,
+    file: &Path,
+    namespaces: Vec<Arc<Namespace>>,
+    logs: LogHandle,
+    metrics: MetricsHandle,
+) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let server = admin::bind(&admin::Options {
+        listen: config.admin.listen,
+    })
+    .await?;
+    let config = Arc::new(config);
+    let (orders, told) = watch::channel(Orders {
+        config: Arc::clone(&config),
+        draining: false,
+    });
+    let (drain, mut drains) = mpsc::unbounded_channel::<&'static str>();
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+    let mut watcher = Watcher::start(file, Environment::of_process(), (*config).clone())
+        .context("watch the configuration")?;
+
+    let mut workers = Vec::new();
+    for index in 0..config.workers {
+        workers.push(Worker::start(index, &config, &namespaces, told.clone())?);
+    }
+    let status = Arc::new(Status::new(&namespaces, told));
+    let admin_address = server.address();
+    let (closing, closed) = tokio::sync::oneshot::channel::<()>();
+    let admin = tokio::spawn(server.serve(
+        admin_state(&status, &metrics, &drain),
+        async move {
+            let _ = closed.await;
+        },
+    ));
+    tokio::spawn(metrics.clone().run_upkeep());
+    tracing::info!(
+        region = config.region,
+        admin = %admin_address,
+        workers = config.workers,
+        elapsed_ms = started.elapsed().as_millis() as u64,
+        "serving"
+    );
+
+    // Events: told to end by a signal or a request, the file changed, a worker
+    // that ended by itself, which is a bug.
+    let reason = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "Ctrl-C",
+            Some(reason) = drains.recv() => break reason,
+            plan = watcher.next() => {
+                logs.set_level(options::log_level(plan.effective.log.level));
+                apply(&namespaces, &orders, plan.effective);
+            }
+            () = worker::first_end(&mut workers) => {
+                anyhow::bail!("a worker ended unexpectedly; see the log");
+            }
+        }
+    };
+    tracing::info!(reason, "draining");
+    orders.send_modify(|orders| orders.draining = true);
+    let timeout = orders.borrow().config.drain_timeout;
+    let is_clean = worker::join_all(workers, timeout).await;
+    let is_closed = close_journals(&namespaces).await;
+    let _ = closing.send(());
+    let _ = admin.await;
+    tracing::info!(is_clean, "ended");
+    Ok(ExitCode::from(u8::from(!(is_clean && is_closed))))
+}
+
+fn admin_state(
+    status: &Arc<Status>,
+    metrics: &MetricsHandle,
+    drain: &mpsc::UnboundedSender<&'static str>,
+) -> admin::State {
+    let (metrics, drain) = (metrics.clone(), drain.clone());
+    let (for_metrics, for_ready, for_config) =
+        (Arc::clone(status), Arc::clone(status), Arc::clone(status));
+    admin::State {
+        metrics: Arc::new(move || {
+            for_metrics.record();
+            metrics.render()
+        }),
+        ready: Arc::new(move || for_ready.readiness()),
+        config: Arc::new(move || for_config.config()),
+        drain: Arc::new(move || {
+            // Once the drain has begun nobody listens, and nobody has to.
+            let _ = drain.send("asked over HTTP");
+        }),
+    }
+}
+
+fn apply(namespaces: &[Arc<Namespace>], orders: &watch::Sender<Orders>, config: Config) {
+    for (namespace, config) in namespaces.iter().zip(&config.namespaces) {
+        namespace.policy.store(Arc::new(options::policy(config)));
+    }
+    orders.send_modify(|orders| orders.config = Arc::new(config));
+}
+
+async fn close_journals(namespaces: &[Arc<Namespace>]) -> bool {
+    let mut all = true;
+    for namespace in namespaces {
+        let journal = namespace.journal.clone();
+        let closed = tokio::task::spawn_blocking(move || journal.close()).await;
+        match closed {
+            Ok(Ok(())) => tracing::info!(
+                namespace = namespace.name,
+                durable_through = namespace.journal.durable_through(),
+                "journal closed"
+            ),
+            Ok(Err(error)) => {
+                tracing::error!(namespace = namespace.name, %error, "closing the journal failed");
+                all = false;
+            }
+            Err(error) => {
+                tracing::error!(namespace = namespace.name, %error, "closing the journal failed");
+                all = false;
+            }
+        }
+    }
+    all
+}

@@ -1,1 +1,221 @@
-//! cli
+//! The command line: one file per subcommand.
+//!
+//! Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.
+
+mod check;
+mod directory;
+pub mod journal;
+mod run;
+
+use crate::config::Config;
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The exit code of bad usage and of a wrong configuration; clap's own too.
+const BAD_USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  wal-sidecar check                          say whether ./sidecar.toml is right
+  wal-sidecar run --config /etc/sidecar.toml serve clients until SIGTERM
+  wal-sidecar journal tail --follow --json   show records as they are written
+
+Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  wal-sidecar run
+  WAL_SIDECAR_LOG_LEVEL=debug wal-sidecar run --config /etc/sidecar.toml
+
+SIGTERM and SIGINT drain: what is under way is finished, the journal is
+flushed. SIGHUP reads the configuration again, as a change of its file does.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  wal-sidecar check
+  wal-sidecar check --print                  show every key with its value
+  wal-sidecar check --json --config new.toml && mv new.toml sidecar.toml";
+
+const JOURNAL_EXAMPLES: &str = "\
+Examples:
+  wal-sidecar journal tail --namespace sessions --from 1000
+  wal-sidecar journal verify --directory data/journal/sessions
+  wal-sidecar journal stats --json
+
+All of them work beside a running wal-sidecar and on the journal of one that
+was stopped.";
+
+/// A sidecar proxy that journals every cache mutation before forwarding it.
+#[derive(Debug, Parser)]
+#[command(name = "wal-sidecar", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct ConfigArguments {
+    /// The configuration
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WAL_SIDECAR_CONFIG",
+        hide_env_values = true,
+        default_value = "sidecar.toml"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients until SIGTERM
+    #[command(after_help = RUN_EXAMPLES)]
+    Run,
+    /// Say whether the configuration is right, and what it comes to
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(check::Options),
+    /// Look at a journal
+    #[command(after_help = JOURNAL_EXAMPLES)]
+    Journal {
+        #[command(subcommand)]
+        command: JournalCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Show records, the oldest first
+    Tail {
+        #[command(flatten)]
+        journal: directory::Options,
+        /// Begin at this offset
+        #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+        from: u64,
+        /// Go on with records as they are written
+        #[arg(long, short)]
+        follow: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every record's checksum and order; exit code 1 where one is wrong
+    Verify {
+        #[command(flatten)]
+        journal: directory::Options,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how much there is, from when to when
+    Stats {
+        #[command(flatten)]
+        journal: directory::Options,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A command line or configuration that cannot be followed; its text says why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadUsage(String);
+
+/// Does what this process's arguments say.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // --help and --version arrive here too, with code 0.
+            let code = u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match execute(&arguments) {
+        Ok(code) => code,
+        // `wal-sidecar ... | head` closes the pipe when it has enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            match error.is::<BadUsage>() {
+                true => ExitCode::from(BAD_USAGE),
+                false => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let file = arguments.config.config.as_path();
+    let mut out = std::io::stdout().lock();
+    match &arguments.command {
+        Command::Run => run::run(file),
+        Command::Check(options) => check::check(file, options, &mut out),
+        Command::Journal { command } => execute_journal(command, file, &mut out),
+    }
+}
+
+fn execute_journal(
+    command: &JournalCommand,
+    file: &Path,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    let (JournalCommand::Tail { journal, .. }
+    | JournalCommand::Verify { journal, .. }
+    | JournalCommand::Stats { journal, .. }) = command;
+    let directory = directory::choose(journal, file)?;
+    match *command {
+        JournalCommand::Tail {
+            from, follow, json, ..
+        } => {
+            let options = journal::TailOptions { from, follow, json };
+            journal::tail(&directory, &options, out)?;
+        }
+        JournalCommand::Verify { json, .. } => {
+            if !journal::verify(&directory, json, out)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        JournalCommand::Stats { json, .. } => journal::stats(&directory, json, out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the configuration. Where it is wrong, its problems are the error:
+/// one a line, ready to be shown.
+fn load(file: &Path) -> Result<Config, BadUsage> {
+    Config::load(file).map_err(|error| {
+        let count = error.problems().len();
+        match count {
+            0 => BadUsage(error.to_string()),
+            1 => BadUsage(format!("the configuration is wrong\n{error}")),
+            _ => BadUsage(format!(
+                "the configuration is wrong in {count} places\n{error}"
+            )),
+        }
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

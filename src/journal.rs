@@ -1,6 +1,40 @@
-//! The journal's contract. Every backend keeps it, and one test suite shows it.
+//! The journal's contract. Every backend keeps it, and one test suite shows it
+//! (`tests/journal_contract.rs`).
+//!
+//! Records go in through an [`Appender`], one for each worker thread, and each
+//! hand-over completes when it is durable. They come out through a [`Reader`],
+//! in order, and only once they are durable.
+//!
+//! # Invariants
+//! - A hand-over that completed with an offset is returned by every reader
+//!   that starts at or before it, after any crash, until retention removes it.
+//! - One that completed with [`AppendError::NotAppended`] is never returned.
+//! - Per appender, completions come in the order of the tickets, and records
+//!   are in the journal in the order they were handed over.
+//! - Offsets are dense: a batch of n records takes n offsets, one after another.
+//!
+//! A backend that can fail some records of a hand-over alone (Kafka) reports
+//! [`AppendError::Unknown`] for the whole of it when any may have been stored.
+//! Where a caller gains from more, `Completion` gets a further field that lists
+//! the failed entries by index; `result` then stays the verdict on the whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::mutation::RecordBatch;
+
+pub use appender::Appender;
+pub use cursor::{Cursor, CursorPosition};
+pub use local::{LocalJournal, LocalOptions};
+pub use memory::{MemoryJournal, MemoryOptions};
+pub use statistics::{HistogramSnapshot, JournalStats};
+
+mod appender;
+mod cursor;
+pub mod local;
+pub mod memory;
+mod statistics;
 
 /// Where a record is: its offset in the (single) partition of a local journal.
 /// Offsets are dense and start at 0.
@@ -29,4 +63,252 @@ pub enum AppendError {
     /// The records may be in the journal.
     #[error("{0}")]
     Unknown(String),
+}
+
+/// Why a journal can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("journal directory {} is in use by process {owner}", directory.display())]
+    Locked {
+        /// The stream's directory.
+        directory: PathBuf,
+        /// The other's process id, as it left it in the lock file.
+        owner: String,
+    },
+    /// Records that were durable can't be read any more.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The disk said no.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, a verb.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A place in a file where there ought to be something else.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("journal file {} is damaged at byte {byte}: {reason}", file.display())]
+pub struct Damage {
+    /// Which file.
+    pub file: PathBuf,
+    /// The offset in it, in bytes, of the frame or header that is bad.
+    pub byte: u64,
+    /// What ought to be there, and what is.
+    pub reason: String,
+}
+
+/// Why records can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Retention removed them.
+    #[error("records before offset {first} were removed by retention")]
+    Removed {
+        /// The first offset that can be read.
+        first: Offset,
+    },
+    /// They are damaged.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The disk said no.
+    #[error("read {}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Whether a journal takes records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalState {
+    /// It does.
+    Accepting,
+    /// The last records were refused for want of space; the next are tried.
+    DiskFull,
+    /// A write or sync failed for the given reason; nothing is taken until the
+    /// journal is opened again.
+    Poisoned(String),
+}
+
+/// A journal of one stream. Clones are the same journal.
+#[derive(Debug, Clone)]
+pub enum Journal {
+    /// Segment files in a directory.
+    Local(Arc<LocalJournal>),
+    /// In memory, obedient to tests.
+    Memory(Arc<MemoryJournal>),
+}
+
+impl Journal {
+    /// A way in, for one worker thread.
+    pub fn appender(&self) -> Appender {
+        match self {
+            Journal::Local(journal) => journal.appender(),
+            Journal::Memory(journal) => journal.appender(),
+        }
+    }
+
+    /// A way out, whose first record is the one at `from`. `from` may be past
+    /// the end: the reader waits.
+    pub fn reader(&self, from: Offset) -> Reader {
+        Reader(match self {
+            Journal::Local(journal) => ReaderSource::Local(journal.reader(from)),
+            Journal::Memory(journal) => ReaderSource::Memory(journal.reader(from)),
+        })
+    }
+
+    /// Keeps the records at `from` and after from being removed by retention,
+    /// until the cursor is moved on or dropped. `name` appears in statistics.
+    pub fn register_reader(&self, name: &str, from: Offset) -> Cursor {
+        match self {
+            Journal::Local(journal) => journal.register_reader(name, from),
+            Journal::Memory(_) => Cursor::new(name, from),
+        }
+    }
+
+    /// Blocks until everything handed over before the call is durable or
+    /// failed. The error is why the journal takes no records, if it does not.
+    pub fn flush(&self) -> Result<(), AppendError> {
+        match self {
+            Journal::Local(journal) => journal.flush(),
+            Journal::Memory(journal) => journal.flush(),
+        }
+    }
+
+    /// The offset of the last durable record; `None` where there never was one.
+    pub fn durable_through(&self) -> Option<Offset> {
+        match self {
+            Journal::Local(journal) => journal.durable_through(),
+            Journal::Memory(journal) => journal.durable_through(),
+        }
+    }
+
+    /// The first offset that can be read, or would be if there were records.
+    pub fn first_offset(&self) -> Offset {
+        match self {
+            Journal::Local(journal) => journal.first_offset(),
+            Journal::Memory(_) => 0,
+        }
+    }
+
+    /// Whether it takes records.
+    pub fn state(&self) -> JournalState {
+        match self {
+            Journal::Local(journal) => journal.state(),
+            Journal::Memory(journal) => journal.state(),
+        }
+    }
+
+    /// What it did since it was opened, and what it holds.
+    pub fn stats(&self) -> JournalStats {
+        match self {
+            Journal::Local(journal) => journal.stats(),
+            Journal::Memory(journal) => journal.stats(),
+        }
+    }
+
+    /// Makes everything handed over durable and closes the files in a way that
+    /// the next open is quick. Appenders get `NotAppended` from then on;
+    /// readers go on. Blocks. Closing twice does nothing more.
+    pub fn close(&self) -> Result<(), AppendError> {
+        match self {
+            Journal::Local(journal) => journal.close(),
+            Journal::Memory(journal) => journal.close(),
+        }
+    }
+}
+
+/// Reads durable records in order.
+#[derive(Debug)]
+pub struct Reader(ReaderSource);
+
+#[derive(Debug)]
+enum ReaderSource {
+    Local(local::LocalReader),
+    Memory(memory::MemoryReader),
+}
+
+impl Reader {
+    /// Puts the next records into `into`, in place of what it holds: at least
+    /// one, and more while their bytes are below `bytes_max`. None where the
+    /// reader is at the end of what is durable. May block on the disk.
+    pub fn next_batch(&mut self, into: &mut ReadBatch, bytes_max: usize) -> Result<(), ReadError> {
+        into.clear();
+        match &mut self.0 {
+            ReaderSource::Local(reader) => reader.next_batch(into, bytes_max),
+            ReaderSource::Memory(reader) => {
+                reader.next_batch(into, bytes_max);
+                Ok(())
+            }
+        }
+    }
+
+    /// The offset of the record that comes next.
+    pub fn position(&self) -> Offset {
+        match &self.0 {
+            ReaderSource::Local(reader) => reader.position(),
+            ReaderSource::Memory(reader) => reader.position(),
+        }
+    }
+
+    /// Ready with true when the next record is durable; the task is woken then.
+    /// Ready with false when there will be none, as the journal was closed.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        match &mut self.0 {
+            ReaderSource::Local(reader) => reader.poll_ready(context),
+            ReaderSource::Memory(reader) => reader.poll_ready(context),
+        }
+    }
+}
+
+/// Records as they come out of a journal.
+#[derive(Debug, Default, Clone)]
+pub struct ReadBatch {
+    bytes: Vec<u8>,
+    /// Each record's offset, and where it ends in `bytes`.
+    entries: Vec<(Offset, usize)>,
+}
+
+impl ReadBatch {
+    /// The records: offset and encoded bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (Offset, &[u8])> {
+        let mut start = 0;
+        self.entries.iter().map(move |(offset, end)| {
+            let bytes = &self.bytes[start..*end];
+            start = *end;
+            (*offset, bytes)
+        })
+    }
+
+    /// How many records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many bytes the records have.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    fn push(&mut self, offset: Offset, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.entries.push((offset, self.bytes.len()));
+    }
 }

@@ -2,6 +2,23 @@
 
 use bytes::Bytes;
 
+pub mod clock;
+mod codec;
+pub mod decoded;
+pub mod derive;
+mod number;
+pub mod outcome;
+mod reply;
+mod settled;
+pub mod writer;
+
+pub use codec::decode;
+pub use decoded::{Application, commands_to_apply};
+pub use derive::{Derived, Scratch, derive};
+pub use outcome::transaction::resolve_transaction;
+pub use outcome::{Journaled, resolve, resolve_final};
+pub use writer::{MutationParts, Writer, WriterOptions};
+
 /// Generated from `proto/wal_sidecar/v1/record.proto`.
 #[allow(missing_docs)]
 pub mod v1 {
@@ -75,6 +92,15 @@ impl RecordBatch {
 pub enum Outcome {
     /// These commands have the effect the mutation had.
     Effects(Vec<Vec<Bytes>>),
+    /// These commands have the effect the mutation had on all but a few keys,
+    /// whose values have to be taken from the datastore after the commands
+    /// were applied: a transaction one of whose commands was a script.
+    Partial {
+        /// The deterministic commands, in the order they were executed.
+        effects: Vec<Vec<Bytes>>,
+        /// The keys the commands do not tell the value of; never empty.
+        unknown_keys: Vec<Bytes>,
+    },
     /// Nothing was changed; the text is the datastore's error, empty for a no-op.
     Rejected(String),
     /// The keys' values have to be taken from the datastore. No keys: the

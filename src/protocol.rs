@@ -56,6 +56,55 @@ pub struct Batch {
     pub commands: Vec<Command>,
     /// How many of `commands` are of [`Class::Mutation`].
     pub mutations: u32,
+    /// The logical database the commands are addressed to.
+    pub database: u32,
+    /// Which replies the datastore will send.
+    pub expect: Expect,
+    /// Whether the batch may wait for its replies without limit (a blocking
+    /// command), so that no deadline applies.
+    pub blocking: bool,
+    /// Whether the commands' bytes are looked at again when the replies are
+    /// there, though none of them is a mutation.
+    pub kept: bool,
+    /// What an EXEC in this batch executes.
+    pub transaction: Option<Box<Transaction>>,
+}
+
+/// Which replies a batch is answered with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expect {
+    /// One for each command.
+    #[default]
+    Each,
+    /// None: the client has turned replies off.
+    Nothing,
+    /// One confirmation for each channel of the one (un)subscribe command,
+    /// or an error.
+    Confirmations,
+}
+
+/// The commands a client has queued since MULTI, in order.
+#[derive(Debug, Default, Clone)]
+pub struct Transaction {
+    /// The commands' original bytes.
+    pub bytes: BytesMut,
+    /// All that the datastore has queued, reads too: EXEC answers each.
+    pub commands: Vec<Command>,
+    /// Whether keys are watched: EXEC may then execute nothing.
+    pub watched: bool,
+}
+
+impl Transaction {
+    /// Adds a command the datastore has answered with QUEUED.
+    pub fn queue(&mut self, command: &Command, bytes: &[u8]) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(command.of(bytes));
+        self.commands.push(Command {
+            start,
+            end: self.bytes.len() as u32,
+            ..*command
+        });
+    }
 }
 
 impl Batch {
@@ -80,6 +129,144 @@ impl Batch {
         self.bytes.clear();
         self.commands.clear();
         self.mutations = 0;
+        self.database = 0;
+        self.expect = Expect::Each;
+        self.blocking = false;
+        self.kept = false;
+        self.transaction = None;
+    }
+
+    /// The same bytes, to be forwarded without a record.
+    pub fn as_read(self) -> Batch {
+        self.as_class(Class::Read)
+    }
+
+    /// The same bytes, every command of `class`.
+    pub fn as_class(mut self, class: Class) -> Batch {
+        for command in &mut self.commands {
+            command.class = class;
+        }
+        self.mutations = match class {
+            Class::Mutation => self.commands.len() as u32,
+            Class::Read | Class::Control => 0,
+        };
+        self
+    }
+
+    /// A batch of one command that is all of `bytes`.
+    pub fn single(bytes: &[u8], specification: u16, class: Class) -> Batch {
+        let mut batch = Batch {
+            bytes: BytesMut::from(bytes),
+            ..Batch::default()
+        };
+        batch.push(Command {
+            start: 0,
+            end: bytes.len() as u32,
+            specification,
+            class,
+        });
+        batch
+    }
+}
+
+/// The answer to one [`Batch`].
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// The batch that is answered. Its `bytes` may be gone where it held no
+    /// mutation: they are needed no more once they have been forwarded.
+    pub batch: Batch,
+    /// The replies' bytes in order, as they go to the client.
+    pub bytes: BytesMut,
+    /// Byte offset one past each reply's last byte; `ends.len()` replies are there.
+    pub ends: Vec<u32>,
+    /// Whether any of the replies is an error.
+    pub errors: bool,
+    /// Why there are fewer replies than commands, if there are.
+    pub failure: Option<Failure>,
+}
+
+/// Why the datastore did not answer. The text is for the client and the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The commands were not sent: safe to retry.
+    #[error("{0}")]
+    NotSent(std::rc::Rc<str>),
+    /// The commands were, or may have been, sent.
+    #[error("{0}")]
+    NoReply(std::rc::Rc<str>),
+}
+
+impl Replies {
+    /// The bytes of reply `index`.
+    pub fn reply(&self, index: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(index)? as usize;
+        let start = index.checked_sub(1).map_or(0, |i| self.ends[i] as usize);
+        self.bytes.get(start..end)
+    }
+
+    /// Adds a reply that the sidecar itself gives.
+    pub fn push(&mut self, reply: &[u8]) {
+        self.bytes.extend_from_slice(reply);
+        self.ends.push(self.bytes.len() as u32);
+        self.errors |= reply.first() == Some(&b'-');
+    }
+
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.batch.clear();
+        self.bytes.clear();
+        self.ends.clear();
+        self.errors = false;
+        self.failure = None;
+    }
+}
+
+/// Buffers of batches and replies that are used again, one pool a worker.
+#[derive(Debug, Default)]
+pub struct Pool {
+    batches: std::cell::RefCell<Vec<Batch>>,
+    replies: std::cell::RefCell<Vec<Replies>>,
+}
+
+impl Pool {
+    /// A read of a client takes at most this many bytes at first.
+    pub const READ_BYTES: usize = 16 * 1024;
+    /// Larger buffers are given back to the allocator instead of kept.
+    const KEPT_BYTES_MAX: usize = 64 * 1024;
+    /// So many of each are kept at most.
+    const KEPT_MAX: usize = 256;
+
+    /// An empty batch.
+    pub fn take_batch(&self) -> Batch {
+        self.batches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// An empty answer, its batch without memory.
+    pub fn take_replies(&self) -> Replies {
+        self.replies.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a batch's memory back.
+    pub fn give_batch(&self, mut batch: Batch) {
+        let mut free = self.batches.borrow_mut();
+        if free.len() < Self::KEPT_MAX && Self::is_worth_keeping(&batch.bytes) {
+            batch.clear();
+            free.push(batch);
+        }
+    }
+
+    /// Gives the memory of an answer and its batch back.
+    pub fn give(&self, mut replies: Replies) {
+        self.give_batch(std::mem::take(&mut replies.batch));
+        let mut free = self.replies.borrow_mut();
+        if free.len() < Self::KEPT_MAX && replies.bytes.capacity() <= Self::KEPT_BYTES_MAX {
+            replies.clear();
+            free.push(replies);
+        }
+    }
+
+    fn is_worth_keeping(bytes: &BytesMut) -> bool {
+        (1..=Self::KEPT_BYTES_MAX).contains(&bytes.capacity())
     }
 }
 

@@ -1,1 +1,108 @@
-//! proxy
+//! The client's side: accepts connections, cuts what they send into batches,
+//! and keeps each one's session.
+//!
+//! Most clients share upstream links. A command that makes a connection
+//! stateful moves its client to an exclusive link, until it is stateless
+//! again; see `session.rs` for what state there is, and `control.rs` for what
+//! each command does to it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use slab::Slab;
+
+use crate::datastore::Links;
+use crate::protocol::resp::commands::Table;
+use crate::protocol::resp::scanner;
+use crate::protocol::Pool;
+use crate::stack::{self, metrics::Metrics};
+
+pub mod connection;
+mod control;
+mod duplex;
+mod learn;
+pub mod listener;
+mod session;
+
+/// How clients get upstream links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionMode {
+    /// Stateless clients share.
+    Shared,
+    /// Each client has its own.
+    Dedicated,
+}
+
+/// What a namespace wants of its client connections.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How clients get upstream links.
+    pub mode: ConnectionMode,
+    /// So many clients per worker; one more is refused.
+    pub client_limit: usize,
+    /// A client with more unread replies than this many bytes is closed.
+    pub client_output_bytes_max: usize,
+    /// What a client may send.
+    pub scanner: scanner::Limits,
+}
+
+/// What all connections of one worker of one namespace share.
+pub struct Context {
+    /// What the namespace wants.
+    pub options: Options,
+    /// The links to the datastore.
+    pub links: Rc<Links>,
+    /// The shared part of the stack.
+    pub stack: stack::Shared,
+    /// The command table.
+    pub table: Arc<ArcSwap<Table>>,
+    /// Buffers.
+    pub pool: Rc<Pool>,
+    /// What is counted.
+    pub metrics: Rc<Metrics>,
+    /// Whether connections close as soon as they have nothing in flight.
+    pub draining: Cell<bool>,
+    /// Wakes each connection when draining begins.
+    pub connections: RefCell<Slab<Option<Waker>>>,
+    /// Names the datastore does not know, and when it said so.
+    pub not_commands: RefCell<HashMap<Vec<u8>, Instant>>,
+}
+
+/// A name the datastore did not know is asked for again after this long: a
+/// module may have been loaded.
+const NOT_A_COMMAND_FOR: Duration = Duration::from_secs(5);
+/// So many such names are remembered.
+const NOT_COMMANDS_MAX: usize = 1024;
+
+impl Context {
+    /// Asks all connections to close when they have nothing in flight.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for (_, waker) in self.connections.borrow().iter() {
+            if let Some(waker) = waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Whether the datastore said lately that it has no such command.
+    fn is_no_command(&self, name: &[u8]) -> bool {
+        self.not_commands
+            .borrow()
+            .get(name)
+            .is_some_and(|since| since.elapsed() < NOT_A_COMMAND_FOR)
+    }
+
+    fn remember_no_command(&self, name: &[u8]) {
+        let mut names = self.not_commands.borrow_mut();
+        if NOT_COMMANDS_MAX <= names.len() {
+            names.clear();
+        }
+        names.insert(name.to_vec(), Instant::now());
+    }
+}

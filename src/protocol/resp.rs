@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod commands;
+mod inline;
 pub mod replies;
 pub mod scanner;
 

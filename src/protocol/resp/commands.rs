@@ -1,6 +1,25 @@
 //! The command table: every command of Redis 7.x and 8.x and Valkey 8 and 9,
 //! what it means for the journal, and where its keys are.
 
+mod classify;
+mod completion;
+mod keys;
+mod name;
+mod reply;
+mod rows;
+mod rules;
+mod specification;
+mod table;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use completion::CompletionError;
+pub use keys::{Begin, Find, KeySearch, KeySpecification};
+pub use specification::{Flags, Rule, Specification};
+pub use table::Table;
+
 use crate::protocol::Class;
 
 /// How a mutation's effect is known.
@@ -90,7 +109,8 @@ pub enum Resolve {
     DeleteIf,
     /// A reply of nil, 0, -1 or an empty array is nothing; anything else asks
     /// for the keys' values (ZADD NX/XX/GT/LT, XREADGROUP, XCLAIM, XAUTOCLAIM,
-    /// approximate trimming, HGETEX, conditional HSETEX and HEXPIRE ...).
+    /// approximate trimming, HGETEX, INCREX, conditional HSETEX, MSETEX and
+    /// HEXPIRE ...).
     SnapshotUnlessNothing,
 }
 
@@ -124,7 +144,7 @@ pub enum Control {
     Unsubscribe,
     /// MONITOR
     Monitor,
-    /// SYNC, PSYNC, REPLCONF: a replication stream follows
+    /// SYNC, PSYNC, REPLCONF, CLUSTER SYNCSLOTS: a replication stream follows
     Sync,
     /// CLIENT SETNAME
     ClientSetName,
@@ -139,7 +159,7 @@ pub enum Control {
     /// CLIENT TRACKING
     ClientTracking,
     /// CLIENT CACHING, CLIENT NO-EVICT, CLIENT NO-TOUCH, CLIENT IMPORT-SOURCE,
-    /// READONLY, READWRITE, ASKING: connection flags with no way to tell them
+    /// CLIENT CAPA, SCRIPT DEBUG, READONLY, READWRITE, ASKING: connection flags with no way to tell them
     /// off again, so the client keeps a connection of its own from then on
     ConnectionFlag,
     /// Blocks its connection until data or a timeout (BLPOP ..., XREAD BLOCK,

@@ -1,0 +1,120 @@
+//! Turns the configuration into each module's own options.
+
+use std::rc::Rc;
+
+use crate::config::{
+    self, Config, ConnectionMode, Durability, ListenAddress, OnJournalUnavailable, UpstreamAddress,
+};
+use crate::datastore::{self, Identity};
+use crate::journal::LocalOptions;
+use crate::platform::stream::Address;
+use crate::protocol::resp::scanner;
+use crate::stack::Limits;
+use crate::stack::policy::{self, KeyPolicy, Policy};
+use crate::{proxy, telemetry};
+
+/// A datastore that leaves this much unread does not keep up.
+const UNSENT_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+pub(super) fn journal(config: &Config, namespace: &str) -> LocalOptions {
+    LocalOptions {
+        segment_bytes: config.journal.segment_bytes,
+        retention_bytes: Some(config.journal.retention_bytes),
+        retention_age: Some(config.journal.retention_age),
+        hard_cap_bytes: config.journal.hard_cap_bytes,
+        ..LocalOptions::new(config.journal_directory(namespace))
+    }
+}
+
+pub(super) fn listen(address: &ListenAddress) -> Address {
+    match address {
+        ListenAddress::Tcp(address) => Address::Tcp(address.ip().to_string(), address.port()),
+        ListenAddress::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+pub(super) fn datastore(namespace: &config::Namespace) -> datastore::Options {
+    let upstream = &namespace.upstream;
+    let bytes = |secret: &config::Secret| Rc::from(secret.expose().as_bytes());
+    datastore::Options {
+        address: match &upstream.address {
+            UpstreamAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
+            UpstreamAddress::Unix(path) => Address::Unix(path.clone()),
+        },
+        identity: match (&upstream.user, &upstream.password) {
+            (Some(user), Some(password)) => Identity::User(bytes(user), bytes(password)),
+            (None, Some(password)) => Identity::Password(bytes(password)),
+            (_, None) => Identity::Anonymous,
+        },
+        database: upstream.database,
+        connect_timeout: namespace.connect_timeout,
+        unsent_bytes_max: UNSENT_BYTES_MAX,
+    }
+}
+
+pub(super) fn proxy(namespace: &config::Namespace, workers: usize) -> proxy::Options {
+    proxy::Options {
+        mode: match namespace.connection {
+            ConnectionMode::Shared => proxy::ConnectionMode::Shared,
+            ConnectionMode::Dedicated => proxy::ConnectionMode::Dedicated,
+        },
+        client_limit: namespace.client_limit.div_ceil(workers),
+        client_output_bytes_max: bytes(namespace.client_output_bytes_max),
+        scanner: scanner::Limits {
+            bulk_bytes_max: namespace.value_bytes_max,
+            ..scanner::Limits::default()
+        },
+    }
+}
+
+pub(super) fn limits(namespace: &config::Namespace, workers: usize) -> Limits {
+    Limits {
+        request_timeout: namespace.request_timeout,
+        in_flight_bytes_max: bytes(namespace.in_flight_bytes_max).div_ceil(workers),
+        in_flight_batches_max: namespace.in_flight_batches_max.div_ceil(workers),
+    }
+}
+
+pub(super) fn policy(namespace: &config::Namespace) -> Policy {
+    let prefixes = namespace.prefixes.iter().map(|prefix| {
+        let policy = key_policy(prefix.durability, prefix.on_journal_unavailable);
+        (prefix.prefix.clone().into_bytes(), policy)
+    });
+    let default = key_policy(namespace.durability, namespace.on_journal_unavailable);
+    Policy::new(default, prefixes.collect())
+}
+
+fn key_policy(durability: Durability, on_unavailable: OnJournalUnavailable) -> KeyPolicy {
+    KeyPolicy {
+        durability: match durability {
+            Durability::Durable => policy::Durability::Durable,
+            Durability::Enqueued => policy::Durability::Enqueued,
+            Durability::Off => policy::Durability::Off,
+        },
+        on_unavailable: match on_unavailable {
+            OnJournalUnavailable::Reject => policy::OnUnavailable::Reject,
+            OnJournalUnavailable::Bypass => policy::OnUnavailable::Bypass,
+        },
+    }
+}
+
+pub(super) fn log_format(format: config::LogFormat) -> telemetry::LogFormat {
+    match format {
+        config::LogFormat::Text => telemetry::LogFormat::Text,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    }
+}
+
+pub(super) fn log_level(level: config::LogLevel) -> telemetry::LogLevel {
+    match level {
+        config::LogLevel::Error => telemetry::LogLevel::Error,
+        config::LogLevel::Warn => telemetry::LogLevel::Warn,
+        config::LogLevel::Info => telemetry::LogLevel::Info,
+        config::LogLevel::Debug => telemetry::LogLevel::Debug,
+        config::LogLevel::Trace => telemetry::LogLevel::Trace,
+    }
+}
+
+fn bytes(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,297 @@
+//! A worker: one thread with a runtime of its own, that serves every
+//! namespace with sockets, links and a journal queue of its own.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::BytesMut;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::LocalSet;
+
+use super::namespace::Namespace;
+use super::{Orders, options};
+use crate::config::{self, Config};
+use crate::datastore::{Links, handshake::push_command};
+use crate::journal::Appender;
+use crate::mutation::{Writer, WriterOptions, v1};
+use crate::platform::Platform;
+use crate::platform::stream::BoundSocket;
+use crate::protocol::{Batch, Class, Command, Pool};
+use crate::proxy::{self, listener};
+use crate::stack::{self, deadline::Deadlines, in_flight, journal, metrics::Metrics};
+
+/// How often what was counted becomes visible.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a draining worker looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(2);
+
+/// A running worker.
+pub(super) struct Worker {
+    thread: JoinHandle<()>,
+    /// Resolves when the thread ends, however it ends.
+    ended: oneshot::Receiver<()>,
+}
+
+/// What a worker needs of one namespace. Made on the main thread, so that
+/// errors are seen at start, and moved to the worker.
+struct Parts {
+    shared: Arc<Namespace>,
+    config: config::Namespace,
+    sockets: Vec<BoundSocket>,
+    appender: Appender,
+    writer: Writer,
+}
+
+impl Worker {
+    /// Starts a thread that serves until it is told to drain.
+    pub(super) fn start(
+        index: usize,
+        config: &Config,
+        namespaces: &[Arc<Namespace>],
+        orders: watch::Receiver<Orders>,
+    ) -> anyhow::Result<Worker> {
+        let is_last = index + 1 == config.workers;
+        let mut parts = Vec::new();
+        for (shared, namespace) in namespaces.iter().zip(&config.namespaces) {
+            parts.push(Parts {
+                shared: Arc::clone(shared),
+                config: namespace.clone(),
+                sockets: shared.sockets().context("share a listening socket")?,
+                appender: shared.journal.appender(),
+                writer: Writer::new(WriterOptions {
+                    region: config.region.clone(),
+                    namespace: namespace.name.clone(),
+                    store: v1::Store::Redis,
+                    writer: Platform::system().random.next_u64(),
+                }),
+            });
+            if is_last {
+                shared.release_sockets();
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start a worker's runtime")?;
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                let end = end;
+                LocalSet::new().block_on(&runtime, work(index, parts, orders));
+                drop(end);
+            })
+            .context("start a worker's thread")?;
+        Ok(Worker { thread, ended })
+    }
+}
+
+/// Waits until some worker has ended.
+pub(super) async fn first_end(workers: &mut [Worker]) {
+    std::future::poll_fn(|cx| {
+        use std::future::Future;
+        for worker in workers.iter_mut() {
+            if std::pin::Pin::new(&mut worker.ended).poll(cx).is_ready() {
+                return std::task::Poll::Ready(());
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// Waits until all workers have drained; whether they did in time.
+pub(super) async fn join_all(workers: Vec<Worker>, timeout: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + timeout + Duration::from_secs(1);
+    let mut is_clean = true;
+    for worker in workers {
+        match tokio::time::timeout_at(deadline, worker.ended).await {
+            Ok(_) => is_clean &= worker.thread.join().is_ok(),
+            Err(_) => is_clean = false,
+        }
+    }
+    is_clean
+}
+
+/// One namespace as this worker serves it.
+struct Serving {
+    context: Rc<proxy::Context>,
+    listeners: Vec<tokio::task::JoinHandle<()>>,
+}
+
+async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Orders>) {
+    let started = orders.borrow().config.clone();
+    let mut serving = Vec::new();
+    for part in parts {
+        serving.push(serve(index, part, &started));
+    }
+    loop {
+        if orders.changed().await.is_err() {
+            return;
+        }
+        let now = orders.borrow_and_update().clone();
+        if now.draining {
+            let timeout = now.config.drain_timeout;
+            return drain(serving, timeout).await;
+        }
+        for (serving, config) in serving.iter().zip(&now.config.namespaces) {
+            let limits = options::limits(config, now.config.workers);
+            let stack = &serving.context.stack;
+            stack.deadlines.set_timeout(limits.request_timeout);
+            stack
+                .in_flight
+                .set_limits(limits.in_flight_batches_max, limits.in_flight_bytes_max);
+        }
+    }
+}
+
+fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
+    let Parts { shared, config: namespace, sockets, appender, writer } = parts;
+    let pool = Rc::new(Pool::default());
+    let metrics = Metrics::new(&namespace.name);
+    let limits = options::limits(&namespace, config.workers);
+    let up = Rc::new(Notify::new());
+    let links = {
+        let (up, shared) = (Rc::clone(&up), Arc::clone(&shared));
+        let on_change = move |status: Result<(), &str>| {
+            shared.datastore.set(status);
+            match status {
+                Ok(()) => {
+                    tracing::info!(namespace = shared.name, "datastore connected");
+                    up.notify_one();
+                }
+                Err(reason) => {
+                    tracing::warn!(namespace = shared.name, reason, "datastore away");
+                }
+            }
+        };
+        Links::start(options::datastore(&namespace), Rc::clone(&pool), on_change)
+    };
+    let journal = journal::Shared::new(journal::Options {
+        table: Arc::clone(&shared.table),
+        policy: Arc::clone(&shared.policy),
+        writer,
+        appender,
+        metrics: Rc::clone(&metrics),
+    });
+    tokio::task::spawn_local(journal::pump(journal.clone()));
+    let interval = config.journal.heartbeat_interval;
+    tokio::task::spawn_local(journal::heartbeats(journal.clone(), interval));
+    if index == 0 {
+        tokio::task::spawn_local(complete_table(Rc::clone(&links), Arc::clone(&shared), up));
+    }
+    let context = Rc::new(proxy::Context {
+        options: options::proxy(&namespace, config.workers),
+        links,
+        stack: stack::Shared {
+            journal,
+            in_flight: in_flight::Counters::new(
+                limits.in_flight_batches_max,
+                limits.in_flight_bytes_max,
+            ),
+            deadlines: Deadlines::start(limits.request_timeout, Rc::clone(&metrics)),
+            metrics: Rc::clone(&metrics),
+        },
+        table: Arc::clone(&shared.table),
+        pool,
+        metrics: Rc::clone(&metrics),
+        draining: Default::default(),
+        connections: Default::default(),
+        not_commands: Default::default(),
+    });
+    tokio::task::spawn_local(flush(metrics));
+    Serving {
+        listeners: listen(sockets, &context, &shared),
+        context,
+    }
+}
+
+fn listen(
+    sockets: Vec<BoundSocket>,
+    context: &Rc<proxy::Context>,
+    shared: &Namespace,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut listeners = Vec::new();
+    for (socket, address) in sockets.into_iter().zip(&shared.addresses) {
+        match socket.listen() {
+            Ok(listener) => {
+                tracing::info!(namespace = shared.name, %address, "listening");
+                let accept = listener::accept(listener, Rc::clone(context));
+                listeners.push(tokio::task::spawn_local(accept));
+            }
+            Err(error) => {
+                tracing::error!(namespace = shared.name, %address, %error, "listening failed");
+            }
+        }
+    }
+    listeners
+}
+
+/// Whenever the datastore is back it may be another version, with other
+/// modules: its own list of commands completes the table.
+async fn complete_table(links: Rc<Links>, shared: Arc<Namespace>, up: Rc<Notify>) {
+    loop {
+        up.notified().await;
+        let mut bytes = BytesMut::new();
+        push_command(&mut bytes, &[b"COMMAND"]);
+        let request = Batch::single(&bytes, Command::UNKNOWN, Class::Read);
+        let replies = links.default_link().send(request).await;
+        let Some(reply) = replies.reply(0) else {
+            continue;
+        };
+        let table = shared.table.load_full();
+        match table.completed(reply) {
+            Ok(completed) => {
+                let added = completed.specifications().len() - table.specifications().len();
+                shared.table.store(Arc::new(completed));
+                tracing::info!(namespace = shared.name, added, "command table completed");
+            }
+            Err(error) => {
+                tracing::warn!(
+                    namespace = shared.name, %error,
+                    "the datastore does not list its commands; unknown ones are asked for one by one"
+                );
+            }
+        }
+    }
+}
+
+async fn flush(metrics: Rc<Metrics>) {
+    let mut interval = tokio::time::interval(FLUSH_INTERVAL);
+    loop {
+        interval.tick().await;
+        metrics.flush();
+    }
+}
+
+/// Takes no more clients, finishes what is in flight, and waits until all of
+/// it is settled and durable.
+async fn drain(serving: Vec<Serving>, timeout: Duration) {
+    let deadline = Instant::now() + timeout;
+    for serving in &serving {
+        for listener in &serving.listeners {
+            listener.abort();
+        }
+        serving.context.drain();
+    }
+    let is_done = |serving: &Serving| {
+        serving.context.connections.borrow().is_empty() && serving.context.stack.journal.is_idle()
+    };
+    while !serving.iter().all(is_done) {
+        if deadline <= Instant::now() {
+            let clients: usize = serving
+                .iter()
+                .map(|serving| serving.context.connections.borrow().len())
+                .sum();
+            tracing::warn!(clients, "drain timed out; clients are cut off");
+            break;
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    for serving in &serving {
+        serving.context.metrics.flush();
+    }
+}

@@ -1,0 +1,10 @@
+//! `wal-sidecar run`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Loads the configuration and runs the program with it.
+pub(super) fn run(file: &Path) -> anyhow::Result<ExitCode> {
+    let config = super::load(file)?;
+    crate::app::run(config, file)
+}

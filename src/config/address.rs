@@ -1,0 +1,427 @@
+//! Addresses: what to listen on and where the datastore is.
+
+use super::document::{Node, Value};
+use super::secret::Secret;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Redis's port where a URL has none (redis.io, "Redis URI scheme").
+const REDIS_PORT: u16 = 6379;
+
+/// `sun_path` of unix(7) holds 108 bytes with its terminating zero; the BSDs
+/// hold 104.
+const UNIX_PATH_BYTES_MAX: usize = 103;
+
+const LISTEN_EXPECTED: &str = "expected an address such as \"127.0.0.1:6380\" or \"unix:/path\"";
+const UPSTREAM_EXPECTED: &str =
+    "expected \"redis://[user:password@]host:port[/db]\" or \"redis+unix:///path[?db=n]\"";
+
+/// What to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A TCP address; port 0 takes a free port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Where a datastore is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamAddress {
+    /// A host name or IP address (IPv6 without brackets), and a port. Names
+    /// are looked up whenever a connection is made.
+    Tcp {
+        /// The name or address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// A datastore, and as whom and with which database it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it is.
+    pub address: UpstreamAddress,
+    /// The database that is selected first.
+    pub database: u32,
+    /// The user for AUTH; without one it is the default user.
+    pub user: Option<Secret>,
+    /// The password for AUTH; without one no AUTH is sent.
+    pub password: Option<Secret>,
+}
+
+impl ListenAddress {
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            ListenAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            ListenAddress::Unix(_) => true,
+        }
+    }
+
+    /// Whether the two cannot be used at once. Port 0 never clashes.
+    pub(super) fn clashes(&self, other: &ListenAddress) -> bool {
+        match (self, other) {
+            (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => {
+                let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+                a.port() == b.port() && a.port() > 0 && (a.ip() == b.ip() || any)
+            }
+            (ListenAddress::Unix(a), ListenAddress::Unix(b)) => a == b,
+            _ => false,
+        }
+    }
+
+    /// Whether a connection to `upstream` would arrive here.
+    pub(super) fn is_reached_by(&self, upstream: &UpstreamAddress) -> bool {
+        match (self, upstream) {
+            (ListenAddress::Tcp(address), UpstreamAddress::Tcp { host, port }) => {
+                let any = address.ip().is_unspecified();
+                let same = match host.parse::<std::net::IpAddr>() {
+                    Ok(ip) => address.ip() == ip || any && ip.is_loopback(),
+                    Err(_) => host == "localhost" && (any || address.ip().is_loopback()),
+                };
+                address.port() == *port && same
+            }
+            (ListenAddress::Unix(a), UpstreamAddress::Unix(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => write!(f, "{address}"),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for ListenAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// As a URL, without user and password.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            UpstreamAddress::Tcp { host, port } => {
+                match host.contains(':') {
+                    true => write!(f, "redis://[{host}]:{port}")?,
+                    false => write!(f, "redis://{host}:{port}")?,
+                }
+                match self.database {
+                    0 => Ok(()),
+                    database => write!(f, "/{database}"),
+                }
+            }
+            UpstreamAddress::Unix(path) => {
+                write!(f, "redis+unix://{}", path.display())?;
+                match self.database {
+                    0 => Ok(()),
+                    database => write!(f, "?db={database}"),
+                }
+            }
+        }
+    }
+}
+
+/// As the keys `upstream`, `upstream_user`, `upstream_password`.
+impl Serialize for Upstream {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("upstream", &self.to_string())?;
+        if let Some(user) = &self.user {
+            map.serialize_entry("upstream_user", user)?;
+        }
+        if let Some(password) = &self.password {
+            map.serialize_entry("upstream_password", password)?;
+        }
+        map.end()
+    }
+}
+
+/// Reads an address to listen on.
+pub(super) fn listen(node: &Node) -> Result<ListenAddress, String> {
+    let Value::String(text) = &node.value else {
+        return Err(format!("{LISTEN_EXPECTED}, found {}", node.describe()));
+    };
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return unix_path(path).map(ListenAddress::Unix);
+    }
+    tcp_listen(text).map(ListenAddress::Tcp)
+}
+
+/// Reads a TCP address to listen on.
+pub(super) fn tcp_listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let port = match text.rsplit_once(':') {
+        Some((host, port)) => port.parse().ok().map(|port: u16| (host, port)),
+        None => text.parse().ok().map(|port| ("", port)),
+    };
+    match port {
+        // The one name whose meaning does not depend on the machine.
+        Some(("localhost", port)) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Some(("", port)) => Err(format!(
+            "{LISTEN_EXPECTED}, found {text:?} (did you mean \"127.0.0.1:{port}\"?)"
+        )),
+        _ => Err(format!(
+            "{LISTEN_EXPECTED} (an IP address, not a name), found {text:?}"
+        )),
+    }
+}
+
+/// Reads a datastore's URL. Messages never repeat its user and password.
+pub(super) fn upstream(node: &Node) -> Result<Upstream, String> {
+    let Value::String(text) = &node.value else {
+        return Err(format!("{UPSTREAM_EXPECTED}, found {}", node.describe()));
+    };
+    match text.split_once("://") {
+        Some(("redis", rest)) => tcp_upstream(rest),
+        Some(("redis+unix", rest)) => unix_upstream(rest),
+        Some(("rediss", _)) => Err("TLS to the datastore is not available in this build".into()),
+        Some((scheme, _)) => Err(format!("{UPSTREAM_EXPECTED}, found the scheme {scheme:?}")),
+        None => Err(format!("{UPSTREAM_EXPECTED}; \"redis://\" is missing")),
+    }
+}
+
+fn tcp_upstream(rest: &str) -> Result<Upstream, String> {
+    let (identity, rest) = match rest.rsplit_once('@') {
+        Some((identity, rest)) => (Some(identity), rest),
+        None => (None, rest),
+    };
+    let (authority, database) = match rest.split_once('/') {
+        None | Some((_, "")) => (rest.trim_end_matches('/'), 0),
+        Some((authority, number)) => {
+            let database = number.parse().map_err(|_| {
+                format!("expected the number of a database after \"/\", found {number:?}")
+            })?;
+            (authority, database)
+        }
+    };
+    let (host, port) = host_and_port(authority)
+        .ok_or_else(|| format!("expected host:port, found {authority:?}"))?;
+    let (user, password) = match identity.map(|text| text.split_once(':').unwrap_or((text, ""))) {
+        Some((user, password)) => (percent_decode(user)?, percent_decode(password)?),
+        None => (String::new(), String::new()),
+    };
+    let secret = |text: String| Some(text).filter(|text| !text.is_empty()).map(Secret::new);
+    Ok(Upstream {
+        address: UpstreamAddress::Tcp { host, port },
+        database,
+        user: secret(user),
+        password: secret(password),
+    })
+}
+
+fn host_and_port(authority: &str) -> Option<(String, u16)> {
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        host.parse::<std::net::Ipv6Addr>().ok()?;
+        (host, port)
+    } else {
+        let end = authority.find(':').unwrap_or(authority.len());
+        authority.split_at(end)
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
+        None if port.is_empty() => REDIS_PORT,
+        None => return None,
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+    match !host.is_empty() && host.chars().all(allowed) {
+        true => Some((host.to_owned(), port)),
+        false => None,
+    }
+}
+
+fn unix_upstream(rest: &str) -> Result<Upstream, String> {
+    let (path, database) = match rest.split_once('?') {
+        None => (rest, 0),
+        Some((path, query)) => {
+            let number = query.strip_prefix("db=").and_then(|text| text.parse().ok());
+            (
+                path,
+                number.ok_or_else(|| format!("expected \"?db=n\", found \"?{query}\""))?,
+            )
+        }
+    };
+    Ok(Upstream {
+        address: UpstreamAddress::Unix(unix_path(path)?),
+        database,
+        user: None,
+        password: None,
+    })
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, String> {
+    if !Path::new(path).is_absolute() {
+        return Err(format!(
+            "expected the absolute path of a socket, found {path:?}"
+        ));
+    }
+    if path.len() > UNIX_PATH_BYTES_MAX {
+        return Err(format!(
+            "the path of a socket can have {UNIX_PATH_BYTES_MAX} bytes, this one has {}",
+            path.len()
+        ));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// Replaces `%41` by `A`. The text is never part of the message.
+fn percent_decode(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let decoded = match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                match (digit(rest.next()), digit(rest.next())) {
+                    (Some(high), Some(low)) => (high * 16 + low) as u8,
+                    _ => return Err("expected two hex digits after \"%\" in the password".into()),
+                }
+            }
+            byte => byte,
+        };
+        bytes.push(decoded);
+    }
+    String::from_utf8(bytes).map_err(|_| "user or password is not UTF-8".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::position::Position;
+    use super::*;
+
+    fn node(text: &str) -> Node {
+        Node {
+            at: Position::Line(1),
+            value: Value::String(text.to_owned()),
+        }
+    }
+
+    #[test]
+    fn listen_addresses() {
+        for (text, expected) in [
+            ("127.0.0.1:6380", Ok("127.0.0.1:6380")),
+            ("[::1]:6380", Ok("[::1]:6380")),
+            ("localhost:6380", Ok("127.0.0.1:6380")),
+            ("127.0.0.1:0", Ok("127.0.0.1:0")),
+            ("unix:/run/a.sock", Ok("unix:/run/a.sock")),
+            ("unix:///run/a.sock", Ok("unix:/run/a.sock")),
+            ("unix:a.sock", Err("absolute path")),
+            (":6380", Err("did you mean \"127.0.0.1:6380\"")),
+            ("6380", Err("did you mean \"127.0.0.1:6380\"")),
+            ("redis:6380", Err("not a name")),
+            ("127.0.0.1:99999", Err("expected an address")),
+            ("127.0.0.1", Err("expected an address")),
+        ] {
+            match (listen(&node(text)), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.to_string(), expected),
+                (Err(found), Err(part)) => assert!(found.contains(part), "{text}: {found}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn clashes() {
+        for (a, b, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("0.0.0.0:1", "127.0.0.1:1", true),
+            ("127.0.0.2:1", "127.0.0.1:1", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix:/b", false),
+        ] {
+            let (a, b) = (listen(&node(a)).unwrap(), listen(&node(b)).unwrap());
+            assert_eq!(a.clashes(&b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn upstreams() {
+        for (text, shown, user, password) in [
+            (
+                "redis://127.0.0.1:6379",
+                "redis://127.0.0.1:6379",
+                None,
+                None,
+            ),
+            ("redis://cache", "redis://cache:6379", None, None),
+            ("redis://cache/", "redis://cache:6379", None, None),
+            ("redis://[::1]:7000/2", "redis://[::1]:7000/2", None, None),
+            ("redis://:s%40cret@h:1", "redis://h:1", None, Some("s@cret")),
+            (
+                "redis://app:a@b@h:1/3",
+                "redis://h:1/3",
+                Some("app"),
+                Some("a@b"),
+            ),
+            (
+                "redis+unix:///r.sock?db=4",
+                "redis+unix:///r.sock?db=4",
+                None,
+                None,
+            ),
+        ] {
+            let found = upstream(&node(text)).unwrap();
+            assert_eq!(found.to_string(), shown);
+            assert_eq!(found.user.as_ref().map(Secret::expose), user);
+            assert_eq!(found.password.as_ref().map(Secret::expose), password);
+            assert!(!format!("{found:?}").contains("cret"));
+        }
+    }
+
+    #[test]
+    fn wrong_upstreams_never_show_the_password() {
+        for (text, part) in [
+            ("127.0.0.1:6379", "\"redis://\" is missing"),
+            ("http://:hush@h:1", "scheme \"http\""),
+            ("rediss://:hush@h:1", "not available in this build"),
+            ("redis://:hush@h:x", "found \"h:x\""),
+            ("redis://:hush@h:0", "found \"h:0\""),
+            ("redis://:hush@h:1/x", "number of a database"),
+            ("redis://:hush@", "expected host:port"),
+            ("redis://:hush%@h:1", "hex digits"),
+            ("redis+unix://a.sock", "absolute path"),
+            ("redis+unix:///a?database=1", "?db=n"),
+        ] {
+            let error = upstream(&node(text)).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_is_its_own_upstream_is_seen() {
+        for (address, url, expected) in [
+            ("127.0.0.1:6380", "redis://127.0.0.1:6380", true),
+            ("0.0.0.0:6380", "redis://localhost:6380", true),
+            ("0.0.0.0:6380", "redis://127.0.0.1:6380", true),
+            ("0.0.0.0:6380", "redis://10.0.0.1:6380", false),
+            ("127.0.0.1:6380", "redis://127.0.0.1:6379", false),
+            ("unix:/a", "redis+unix:///a", true),
+        ] {
+            let upstream = upstream(&node(url)).unwrap();
+            let listen = listen(&node(address)).unwrap();
+            assert_eq!(
+                listen.is_reached_by(&upstream.address),
+                expected,
+                "{address} {url}"
+            );
+        }
+    }
+}

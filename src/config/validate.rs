@@ -1,0 +1,266 @@
+//! The checks that concern several settings at once, and the typed result.
+
+use super::file::{self, File};
+use super::position::{Position, Problem, Problems};
+use super::reader::{Context, Setting};
+use super::{
+    Admin, Backend, Config, Environment, Journal, ListenAddress, Log, Namespace, PrefixPolicy,
+    Upstream, document, environment, values,
+};
+
+/// Reads and checks a whole configuration. Either there is one, or there is
+/// everything that is wrong, ordered by line, then by variable.
+pub(super) fn config(text: &str, environment: &Environment) -> Result<Config, Vec<Problem>> {
+    let mut root = document::parse(text).map_err(|problem| vec![problem])?;
+    let mut context = Context {
+        problems: Problems::default(),
+        environment,
+        secret_variables: Vec::new(),
+    };
+    let variables = environment::overlay(&mut root, environment, &mut context.problems);
+    let file = file::read(&root, &mut context);
+    for name in variables {
+        // A secret may be in a variable that happens to have our prefix.
+        if !context.secret_variables.contains(&name) {
+            let message = environment::unknown_message(&root, &name);
+            context
+                .problems
+                .error(&Position::Variable(name), "", message);
+        }
+    }
+    let mut problems = context.problems;
+    check_journal(&file.journal, &mut problems);
+    check_namespaces(&file.namespaces, &mut problems);
+    check_addresses(&file, &mut problems);
+    problems.errors.sort_by(|a, b| a.position.cmp(&b.position));
+    problems
+        .warnings
+        .sort_by(|a, b| a.position.cmp(&b.position));
+    match problems.errors.is_empty() {
+        true => Ok(build(file, problems.warnings)),
+        false => Err(problems.errors),
+    }
+}
+
+fn check_journal(journal: &file::Journal, problems: &mut Problems) {
+    let (segment, retention) = (&journal.segment_bytes, &journal.retention_bytes);
+    if segment.usable && retention.usable && retention.value < segment.value {
+        let message = format!(
+            "expected at least journal.segment_bytes ({}), found {}",
+            values::format_size(segment.value),
+            values::format_size(retention.value),
+        );
+        problems.error(&retention.at, "journal.retention_bytes", message);
+    }
+    if let (Some(cap), true) = (journal.hard_cap_bytes.value, retention.usable)
+        && cap < retention.value
+    {
+        let message = format!(
+            "expected at least journal.retention_bytes ({}), found {}",
+            values::format_size(retention.value),
+            values::format_size(cap),
+        );
+        problems.error(
+            &journal.hard_cap_bytes.at,
+            "journal.hard_cap_bytes",
+            message,
+        );
+    }
+    if journal.backend.usable && journal.backend.value == Backend::Memory {
+        let message = "the journal is lost when the process ends; for tests only";
+        problems.warning(&journal.backend.at, "journal.backend", message);
+    }
+}
+
+fn check_namespaces(namespaces: &[file::Namespace], problems: &mut Problems) {
+    for (index, namespace) in namespaces.iter().enumerate() {
+        let path = |key: &str| format!("namespace[{index}].{key}");
+        let earlier = &namespaces[..index];
+        if let Some(first) = repeated(&namespace.name, earlier.iter().map(|other| &other.name)) {
+            let message = format!("{:?} is the name of {first} too", namespace.name.value);
+            problems.error(&namespace.name.at, path("name"), message);
+        }
+        check_identity(namespace, &path, problems);
+        for (number, prefix) in namespace.prefixes.iter().enumerate() {
+            let path = path(&format!("prefix[{number}]"));
+            let earlier = &namespace.prefixes[..number];
+            if repeated(&prefix.prefix, earlier.iter().map(|other| &other.prefix)).is_some() {
+                let message = format!("{:?} is given twice", prefix.prefix.value);
+                problems.error(&prefix.prefix.at, format!("{path}.prefix"), message);
+            }
+            let (durability, unavailable) = (&prefix.durability, &prefix.on_journal_unavailable);
+            let nothing = durability.value.is_none() && unavailable.value.is_none();
+            if nothing && durability.usable && unavailable.usable {
+                let message = "sets nothing; expected durability or on_journal_unavailable";
+                problems.error(&prefix.prefix.at, path, message);
+            }
+        }
+    }
+}
+
+/// The namespace (as `namespace[0]`) that has the same text earlier on.
+fn repeated<'a>(
+    setting: &Setting<String>,
+    earlier: impl Iterator<Item = &'a Setting<String>>,
+) -> Option<String> {
+    let mut numbered = earlier.enumerate();
+    let same = |other: &Setting<String>| other.usable && other.value == setting.value;
+    let (index, _) = numbered.find(|(_, other)| setting.usable && same(other))?;
+    Some(format!("namespace[{index}]"))
+}
+
+fn check_identity(
+    namespace: &file::Namespace,
+    path: &impl Fn(&str) -> String,
+    problems: &mut Problems,
+) {
+    let Some(upstream) = &namespace.upstream.value else {
+        return;
+    };
+    let (user, password) = (&namespace.upstream_user, &namespace.upstream_password);
+    for (key, in_url, own) in [
+        ("upstream_user", &upstream.user, user),
+        ("upstream_password", &upstream.password, password),
+    ] {
+        if in_url.is_some() && own.value.is_some() {
+            problems.error(
+                &own.at,
+                path(key),
+                "is in the URL of upstream too; give it once",
+            );
+        }
+    }
+    let has_user = upstream.user.is_some() || user.value.is_some();
+    let has_password = upstream.password.is_some() || password.value.is_some();
+    if has_user && !has_password && password.usable {
+        let message = "a user is given without a password (upstream_password)";
+        problems.error(&namespace.upstream.at, path("upstream"), message);
+    }
+}
+
+/// Everything that is listened on, against each other and the datastores.
+fn check_addresses(file: &File, problems: &mut Problems) {
+    let mut taken: Vec<(String, &Setting<ListenAddress>)> = Vec::new();
+    for (index, namespace) in file.namespaces.iter().enumerate() {
+        for listen in &namespace.listen {
+            let path = format!("namespace[{index}].listen");
+            let address = &listen.value;
+            if let Some((other, _)) = taken
+                .iter()
+                .find(|(_, other)| address.clashes(&other.value))
+            {
+                let message = format!("{address} is taken by {other}");
+                problems.error(&listen.at, path.clone(), message);
+            }
+            if let Some(upstream) = &namespace.upstream.value
+                && address.is_reached_by(&upstream.address)
+            {
+                let message = format!("{address} is the namespace's own upstream");
+                problems.error(&listen.at, path.clone(), message);
+            }
+            if !address.is_local() {
+                let message = format!("{address} can be reached from other machines");
+                problems.warning(&listen.at, path.clone(), message);
+            }
+            taken.push((path, listen));
+        }
+    }
+    let admin = ListenAddress::Tcp(file.admin_listen.value);
+    if !file.admin_listen.usable {
+        return;
+    }
+    let clash = taken
+        .iter()
+        .find(|(_, listen)| admin.clashes(&listen.value));
+    match clash {
+        Some((other, _)) if file.admin_listen.given => {
+            let message = format!("{admin} is taken by {other}");
+            problems.error(&file.admin_listen.at, "admin.listen", message);
+        }
+        Some((path, listen)) => {
+            let message = format!("{} is taken by admin.listen's default", listen.value);
+            problems.error(&listen.at, path, message);
+        }
+        None => {}
+    }
+    if !admin.is_local() {
+        let message = format!(
+            "{admin} can be reached from other machines, and whoever reaches it can drain this one"
+        );
+        problems.warning(&file.admin_listen.at, "admin.listen", message);
+    }
+}
+
+fn build(file: File, warnings: Vec<Problem>) -> Config {
+    let mut roles = Vec::new();
+    for role in file.roles {
+        if !roles.contains(&role.value) {
+            roles.push(role.value);
+        }
+    }
+    Config {
+        region: file.region.value,
+        roles,
+        workers: count(file.workers),
+        drain_timeout: file.drain_timeout.value,
+        journal: Journal {
+            backend: file.journal.backend.value,
+            directory: file.journal.directory.value,
+            segment_bytes: file.journal.segment_bytes.value,
+            retention_bytes: file.journal.retention_bytes.value,
+            retention_age: file.journal.retention_age.value,
+            hard_cap_bytes: file.journal.hard_cap_bytes.value,
+            heartbeat_interval: file.journal.heartbeat_interval.value,
+        },
+        namespaces: file.namespaces.into_iter().map(build_namespace).collect(),
+        admin: Admin {
+            listen: file.admin_listen.value,
+        },
+        log: Log {
+            format: file.log_format.value,
+            level: file.log_level.value,
+        },
+        warnings,
+    }
+}
+
+fn build_namespace(file: file::Namespace) -> Namespace {
+    let upstream = file.upstream.value.expect("a missing upstream is an error");
+    let (durability, unavailable) = (file.durability.value, file.on_journal_unavailable.value);
+    let prefixes = file.prefixes.into_iter().map(|prefix| PrefixPolicy {
+        prefix: prefix.prefix.value,
+        durability: prefix.durability.value.unwrap_or(durability),
+        on_journal_unavailable: prefix.on_journal_unavailable.value.unwrap_or(unavailable),
+    });
+    let mut prefixes: Vec<PrefixPolicy> = prefixes.collect();
+    prefixes.sort_by(|a, b| {
+        let longest_first = b.prefix.len().cmp(&a.prefix.len());
+        longest_first.then_with(|| a.prefix.cmp(&b.prefix))
+    });
+    Namespace {
+        name: file.name.value,
+        protocol: file.protocol.value,
+        listen: file.listen.into_iter().map(|listen| listen.value).collect(),
+        upstream: Upstream {
+            user: upstream.user.or(file.upstream_user.value),
+            password: upstream.password.or(file.upstream_password.value),
+            ..upstream
+        },
+        connection: file.connection.value,
+        durability,
+        on_journal_unavailable: unavailable,
+        request_timeout: file.request_timeout.value,
+        connect_timeout: file.connect_timeout.value,
+        client_limit: count(file.client_limit),
+        in_flight_bytes_max: file.in_flight_bytes_max.value,
+        in_flight_batches_max: count(file.in_flight_batches_max),
+        value_bytes_max: file.value_bytes_max.value,
+        client_output_bytes_max: file.client_output_bytes_max.value,
+        prefixes,
+    }
+}
+
+/// A number whose limits were checked when it was read.
+fn count(setting: Setting<u64>) -> usize {
+    usize::try_from(setting.value).expect("the limits fit 32 bits")
+}

@@ -1,0 +1,113 @@
+//! Opens a connection and brings it into the state of a [`LinkKey`].
+
+use std::rc::Rc;
+
+use bytes::{Buf, BytesMut};
+
+use super::{Identity, LinkKey, OpenError, Options};
+use crate::platform::stream::Stream;
+use crate::protocol::resp::replies::ReplyScanner;
+
+/// The name links have in the datastore's CLIENT LIST.
+pub const LINK_NAME: &str = "wal-sidecar";
+
+/// The replies to a handshake fit into this many bytes, as a rule.
+const READ_BYTES: usize = 4096;
+
+/// Appends one command in multibulk form.
+pub fn push_command(out: &mut BytesMut, arguments: &[&[u8]]) {
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(b"*");
+    out.extend_from_slice(number.format(arguments.len()).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for argument in arguments {
+        out.extend_from_slice(b"$");
+        out.extend_from_slice(number.format(argument.len()).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(argument);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The AUTH command of an identity, if it has one.
+pub fn push_auth(out: &mut BytesMut, identity: &Identity) -> bool {
+    match identity {
+        Identity::Anonymous => return false,
+        Identity::Password(password) => push_command(out, &[b"AUTH", password]),
+        Identity::User(user, password) => push_command(out, &[b"AUTH", user, password]),
+    }
+    true
+}
+
+/// Connects and greets within [`Options::connect_timeout`]. `name` is what the
+/// connection is called in the datastore's CLIENT LIST.
+pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Stream, OpenError> {
+    let attempt = async {
+        let mut stream = Stream::connect(&options.address)
+            .await
+            .map_err(|error| unreachable(options, &error))?;
+        greet(&mut stream, options, key, name).await?;
+        Ok(stream)
+    };
+    match tokio::time::timeout(options.connect_timeout, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(unreachable(options, &"connecting timed out")),
+    }
+}
+
+fn unreachable(options: &Options, why: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Unreachable(Rc::from(format!(
+        "datastore {} unreachable: {why}",
+        options.address
+    )))
+}
+
+/// Sends the handshake and reads one reply to each of its commands. The name
+/// is a courtesy: a user whose ACL forbids CLIENT gets a link all the same.
+async fn greet(
+    stream: &mut Stream,
+    options: &Options,
+    key: &LinkKey,
+    name: &[u8],
+) -> Result<(), OpenError> {
+    let mut out = BytesMut::new();
+    let mut required = usize::from(push_auth(&mut out, &key.identity));
+    if key.protocol == 3 {
+        push_command(&mut out, &[b"HELLO", b"3"]);
+        required += 1;
+    }
+    if key.database != 0 {
+        let mut number = itoa::Buffer::new();
+        let database = number.format(key.database);
+        push_command(&mut out, &[b"SELECT", database.as_bytes()]);
+        required += 1;
+    }
+    push_command(&mut out, &[b"CLIENT", b"SETNAME", name]);
+    stream
+        .write_all(&out)
+        .await
+        .map_err(|error| unreachable(options, &error))?;
+
+    let mut input = BytesMut::new();
+    let mut scanner = ReplyScanner::default();
+    for index in 0..=required {
+        let frame = loop {
+            match scanner.next(&input) {
+                Ok(Some(frame)) => break frame,
+                Ok(None) => {}
+                Err(error) => return Err(unreachable(options, &error)),
+            }
+            input.reserve(READ_BYTES);
+            match stream.read(&mut input).await {
+                Ok(0) => return Err(unreachable(options, &"connection closed in handshake")),
+                Ok(_) => {}
+                Err(error) => return Err(unreachable(options, &error)),
+            }
+        };
+        if frame.kind == b'-' && index < required {
+            return Err(OpenError::Refused(Rc::from(&input[..frame.end])));
+        }
+        input.advance(frame.end);
+    }
+    Ok(())
+}

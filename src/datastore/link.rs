@@ -1,0 +1,416 @@
+//! One pipelined connection to the datastore.
+//!
+//! Handles append batches to `unsent`; one driver task writes what has
+//! accumulated and hands replies out in order. All of it is on one thread, so
+//! state is shared by `Rc<RefCell<..>>` and borrowed only within a call.
+//!
+//! Formula: `sent batches = answered + pending`, in order, always.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use slab::Slab;
+
+use super::receive::Receiver;
+use crate::platform::stream::Stream;
+use crate::protocol::{Batch, Class, Expect, Failure, Pool, Replies};
+
+/// A handle on a connection. Cloning it shares the connection.
+#[derive(Clone)]
+pub struct Link {
+    inner: Rc<RefCell<Inner>>,
+}
+
+/// A link's state, shared by handles, responses and the driver.
+pub(super) struct Inner {
+    /// Bytes of batches that have not been written to the socket.
+    unsent: BytesMut,
+    unsent_max: usize,
+    /// Batches in the order they were sent, by slot.
+    pub(super) pending: VecDeque<usize>,
+    pub(super) slots: Slab<Slot>,
+    /// Bytes that answer no command, where somebody wants them.
+    pub(super) unsolicited: Option<Unsolicited>,
+    /// Why the link takes no batches; `None` while it does.
+    down: Option<Rc<str>>,
+    closed: bool,
+    /// What the connection is called in the datastore's CLIENT LIST.
+    name: Vec<u8>,
+    /// How many channels and patterns it is subscribed to.
+    pub(super) subscriptions: usize,
+    driver: Option<Waker>,
+    driver_woken: bool,
+    pub(super) pool: Rc<Pool>,
+}
+
+/// One batch in flight.
+pub(super) struct Slot {
+    pub(super) replies: Replies,
+    pub(super) expected: usize,
+    pub(super) expect: Expect,
+    done: bool,
+    abandoned: bool,
+    waker: Option<Waker>,
+}
+
+/// What a client with a link of its own gets besides replies.
+#[derive(Default)]
+pub(super) struct Unsolicited {
+    pub(super) bytes: BytesMut,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Link {
+    /// A link that takes no batches until a driver runs with it. `exclusive`
+    /// keeps what answers no command for [`Link::poll_unsolicited`].
+    pub fn new(pool: Rc<Pool>, unsent_max: usize, exclusive: bool) -> Link {
+        Link {
+            inner: Rc::new(RefCell::new(Inner {
+                unsent: BytesMut::new(),
+                unsent_max,
+                pending: VecDeque::new(),
+                slots: Slab::new(),
+                unsolicited: exclusive.then(Unsolicited::default),
+                down: Some(Rc::from("datastore not connected yet")),
+                closed: false,
+                name: super::handshake::LINK_NAME.as_bytes().to_vec(),
+                subscriptions: 0,
+                driver: None,
+                driver_woken: false,
+                pool,
+            })),
+        }
+    }
+
+    /// Why the link takes no batches, if it does not.
+    pub fn unavailable(&self) -> Option<Rc<str>> {
+        let inner = self.inner.borrow();
+        match &inner.down {
+            Some(reason) => Some(Rc::clone(reason)),
+            None if inner.unsent.len() > inner.unsent_max => {
+                Some(Rc::from("datastore does not keep up"))
+            }
+            None => None,
+        }
+    }
+
+    /// Whether nothing is in flight, not even a dropped response's batch.
+    pub fn is_idle(&self) -> bool {
+        self.inner.borrow().pending.is_empty()
+    }
+
+    /// How many handles, responses and drivers there are.
+    pub fn holders(&self) -> usize {
+        Rc::strong_count(&self.inner)
+    }
+
+    /// Puts a batch behind all that was sent before.
+    pub fn send(&self, batch: Batch) -> Response {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let mut replies = inner.pool.take_replies();
+        let expect = batch.expect;
+        let expected = match expect {
+            Expect::Each => batch.commands.len(),
+            Expect::Nothing => 0,
+            Expect::Confirmations => usize::MAX,
+        };
+        let failure = inner.down.clone().map(Failure::NotSent);
+        if failure.is_none() {
+            inner.unsent.extend_from_slice(&batch.bytes);
+            if !inner.driver_woken {
+                inner.driver_woken = true;
+                if let Some(waker) = &inner.driver {
+                    waker.wake_by_ref();
+                }
+            }
+        }
+        replies.batch = batch;
+        if replies.batch.mutations == 0 && !replies.batch.kept {
+            // Nobody looks at the commands again; the replies can have their memory.
+            replies.batch.bytes.clear();
+            let replies = &mut replies;
+            std::mem::swap(&mut replies.batch.bytes, &mut replies.bytes);
+        }
+        let done = failure.is_some() || expect == Expect::Nothing;
+        replies.failure = failure;
+        let slot = inner.slots.insert(Slot {
+            replies,
+            expected,
+            expect,
+            done,
+            abandoned: false,
+            waker: None,
+        });
+        if !done {
+            inner.pending.push_back(slot);
+        }
+        Response {
+            link: self.clone(),
+            slot: Some(slot),
+        }
+    }
+
+    /// Moves bytes that answer no command to the end of `into`; ready if there
+    /// were any, or if the link is down with none left.
+    pub fn poll_unsolicited(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<Result<(), Rc<str>>> {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let Some(unsolicited) = &mut inner.unsolicited else {
+            return Poll::Pending;
+        };
+        if !unsolicited.bytes.is_empty() {
+            into.extend_from_slice(&unsolicited.bytes);
+            unsolicited.bytes.clear();
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(reason) = &inner.down
+            && inner.pending.is_empty()
+        {
+            return Poll::Ready(Err(Rc::clone(reason)));
+        }
+        set_waker(&mut unsolicited.waker, cx);
+        Poll::Pending
+    }
+
+    /// Writes batches and hands out replies until the connection ends or no
+    /// handle but the driver's is left; returns why it ended.
+    pub async fn drive(self, mut stream: Stream) -> Rc<str> {
+        self.set_up();
+        let mut driver = Driver {
+            link: &self,
+            stream: &mut stream,
+            input: BytesMut::new(),
+            receiver: Receiver::default(),
+        };
+        let reason = std::future::poll_fn(|cx| driver.poll(cx)).await;
+        let reason: Rc<str> = Rc::from(format!("datastore connection lost: {reason}"));
+        self.fail(&reason);
+        reason
+    }
+
+    /// Takes batches from now on: a driver is about to run.
+    pub fn set_up(&self) {
+        let mut inner = self.inner.borrow_mut();
+        if !inner.closed {
+            inner.down = None;
+        }
+    }
+
+    /// Calls the connection `name` in the datastore's CLIENT LIST from the next
+    /// command on, if it is not called so.
+    pub fn set_name(&self, name: &[u8]) {
+        if self.inner.borrow().name == name {
+            return;
+        }
+        self.inner.borrow_mut().name = name.to_vec();
+        let mut bytes = BytesMut::new();
+        super::handshake::push_command(&mut bytes, &[b"CLIENT", b"SETNAME", name]);
+        let batch = Batch::single(&bytes, crate::protocol::Command::UNKNOWN, Class::Read);
+        drop(self.send(batch));
+    }
+
+    /// How many channels and patterns the connection is subscribed to.
+    pub fn subscriptions(&self) -> usize {
+        self.inner.borrow().subscriptions
+    }
+
+    /// Whether [`Link::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.inner.borrow().closed
+    }
+
+    /// Says why the link takes no batches, while it has no connection.
+    pub fn set_down(&self, reason: Rc<str>) {
+        self.inner.borrow_mut().down = Some(reason);
+    }
+
+    /// Ends the connection: the driver sees it at its next turn.
+    pub fn close(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.closed = true;
+        inner.down = Some(Rc::from("closed"));
+        if let Some(waker) = inner.driver.take() {
+            waker.wake();
+        }
+    }
+
+    fn fail(&self, reason: &Rc<str>) {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        inner.down = Some(Rc::clone(reason));
+        inner.unsent = BytesMut::new();
+        inner.driver = None;
+        inner.driver_woken = false;
+        while let Some(slot) = inner.pending.pop_front() {
+            inner.slots[slot].replies.failure = Some(Failure::NoReply(Rc::clone(reason)));
+            inner.finish(slot);
+        }
+        if let Some(unsolicited) = &mut inner.unsolicited
+            && let Some(waker) = unsolicited.waker.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+impl Inner {
+    /// Marks a slot that is no longer pending as answered.
+    pub(super) fn finish(&mut self, slot: usize) {
+        if self.slots[slot].abandoned {
+            let gone = self.slots.remove(slot);
+            self.pool.give(gone.replies);
+            return;
+        }
+        let slot = &mut self.slots[slot];
+        slot.done = true;
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The replies to one batch, when they are all there.
+///
+/// Dropping it before that is safe: the replies are read and thrown away.
+pub struct Response {
+    link: Link,
+    slot: Option<usize>,
+}
+
+impl Response {
+    /// The commands of the batch that waits, without their bytes.
+    pub fn shape(&self) -> Batch {
+        let Some(key) = self.slot else {
+            return Batch::default();
+        };
+        let inner = self.link.inner.borrow();
+        let batch = &inner.slots[key].replies.batch;
+        Batch {
+            commands: batch.commands.clone(),
+            mutations: batch.mutations,
+            expect: batch.expect,
+            ..Batch::default()
+        }
+    }
+}
+
+impl Future for Response {
+    type Output = Replies;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Replies> {
+        let key = self.slot.expect("not polled after it was ready");
+        let mut inner = self.link.inner.borrow_mut();
+        let slot = &mut inner.slots[key];
+        if !slot.done {
+            set_waker(&mut slot.waker, cx);
+            return Poll::Pending;
+        }
+        let replies = inner.slots.remove(key).replies;
+        drop(inner);
+        self.slot = None;
+        Poll::Ready(replies)
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        let Some(key) = self.slot else { return };
+        let mut inner = self.link.inner.borrow_mut();
+        if inner.slots[key].done {
+            let gone = inner.slots.remove(key);
+            inner.pool.give(gone.replies);
+        } else {
+            inner.slots[key].abandoned = true;
+        }
+    }
+}
+
+fn set_waker(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *place = Some(cx.waker().clone()),
+    }
+}
+
+/// Reads at most this many bytes at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What runs a link's connection: written by one task, polled by one future.
+struct Driver<'a> {
+    link: &'a Link,
+    stream: &'a mut Stream,
+    input: BytesMut,
+    receiver: Receiver,
+}
+
+impl Driver<'_> {
+    /// Ready with the reason when the connection has ended. Events: bytes to
+    /// write (a handle woke us), the socket takes more, the socket has more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<String> {
+        {
+            let mut inner = self.link.inner.borrow_mut();
+            inner.driver_woken = false;
+            set_waker(&mut inner.driver, cx);
+            if let Some(reason) = &inner.down {
+                return Poll::Ready(reason.to_string());
+            }
+        }
+        if let Err(error) = self.write(cx) {
+            return Poll::Ready(error.to_string());
+        }
+        match self.read(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error.to_string()),
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut inner = self.link.inner.borrow_mut();
+        while !inner.unsent.is_empty() {
+            match self.stream.try_write(&inner.unsent) {
+                Ok(n) => inner.unsent.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.stream.poll_write_ready(cx) {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => break,
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if inner.unsent.is_empty() && inner.unsent.capacity() > 4 * READ_BYTES {
+            inner.unsent = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            self.input.reserve(READ_BYTES.max(self.input.len()));
+            let Poll::Ready(read) = self.stream.poll_read(cx, &mut self.input) else {
+                return Ok(());
+            };
+            if read? == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "closed by the datastore",
+                ));
+            }
+            let mut inner = self.link.inner.borrow_mut();
+            self.receiver
+                .receive(&mut self.input, &mut inner)
+                .map_err(io::Error::other)?;
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The links of one worker to one datastore: which exist, who shares them, and
+//! which are kept for the next client that needs one to itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Link, LinkKey, OpenError, Options, handshake};
+use crate::protocol::Pool;
+
+/// Attempts to reconnect start this far apart and double up to the maximum.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// So many exclusive links of one key wait for their next client.
+const IDLE_EXCLUSIVE_MAX: usize = 64;
+/// A shared link that nobody has used for one to two of these is closed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The links of one worker to one datastore.
+pub struct Links {
+    options: Options,
+    pool: Rc<Pool>,
+    shared: RefCell<HashMap<LinkKey, Shared>>,
+    exclusive: RefCell<HashMap<LinkKey, Vec<Link>>>,
+    /// Told whenever the default link comes up or goes down.
+    on_change: Box<dyn Fn(Result<(), &str>)>,
+}
+
+struct Shared {
+    link: Link,
+    unused: Cell<bool>,
+}
+
+impl Links {
+    /// Starts the link of clients that have said nothing about themselves;
+    /// `on_change` hears when it comes up or goes down. Runs on a `LocalSet`.
+    pub fn start(
+        options: Options,
+        pool: Rc<Pool>,
+        on_change: impl Fn(Result<(), &str>) + 'static,
+    ) -> Rc<Links> {
+        let links = Rc::new(Links {
+            options,
+            pool,
+            shared: RefCell::default(),
+            exclusive: RefCell::default(),
+            on_change: Box::new(on_change),
+        });
+        links.keep(links.default_key(), None);
+        tokio::task::spawn_local(Rc::clone(&links).sweep());
+        links
+    }
+
+    /// What a client is before it has said anything.
+    pub fn default_key(&self) -> LinkKey {
+        LinkKey {
+            protocol: 2,
+            database: self.options.database,
+            identity: self.options.identity.clone(),
+        }
+    }
+
+    /// The link of clients that have said nothing about themselves.
+    pub fn default_link(&self) -> Link {
+        self.existing(&self.default_key())
+            .expect("kept from the start and never swept")
+    }
+
+    /// A shared link that has been opened before, whether or not it is up.
+    pub fn existing(&self, key: &LinkKey) -> Option<Link> {
+        let shared = self.shared.borrow();
+        let shared = shared.get(key)?;
+        shared.unused.set(false);
+        Some(shared.link.clone())
+    }
+
+    /// The shared link of `key`, opened if there is none.
+    pub async fn shared(self: &Rc<Self>, key: &LinkKey) -> Result<Link, OpenError> {
+        if let Some(link) = self.existing(key) {
+            return Ok(link);
+        }
+        let stream = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
+        // Another client may have opened the same one meanwhile.
+        if let Some(link) = self.existing(key) {
+            return Ok(link);
+        }
+        Ok(self.keep(key.clone(), Some(stream)))
+    }
+
+    /// A link for one client alone, called what the client is. It is up.
+    pub async fn exclusive(&self, key: &LinkKey, name: Option<&[u8]>) -> Result<Link, OpenError> {
+        let name = name.unwrap_or(handshake::LINK_NAME.as_bytes());
+        while let Some(link) = self.take_idle(key) {
+            if link.unavailable().is_none() {
+                link.set_name(name);
+                return Ok(link);
+            }
+        }
+        let stream = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
+        let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, true);
+        link.set_up();
+        tokio::task::spawn_local(link.clone().drive(stream));
+        link.set_name(name);
+        Ok(link)
+    }
+
+    /// A bare connection in the state of `key`.
+    pub async fn raw(
+        &self,
+        key: &LinkKey,
+    ) -> Result<crate::platform::stream::Stream, OpenError> {
+        handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await
+    }
+
+    /// Keeps a link for the next client; the caller vouches that its
+    /// connection is in the state of `key` but for its name.
+    pub fn give_back(&self, key: LinkKey, link: Link) {
+        let mut exclusive = self.exclusive.borrow_mut();
+        let idle = exclusive.entry(key).or_default();
+        if idle.len() < IDLE_EXCLUSIVE_MAX && link.is_idle() && link.unavailable().is_none() {
+            idle.push(link);
+        } else {
+            link.close();
+        }
+    }
+
+    fn take_idle(&self, key: &LinkKey) -> Option<Link> {
+        self.exclusive.borrow_mut().get_mut(key)?.pop()
+    }
+
+    /// Registers a shared link and starts what keeps it connected.
+    fn keep(
+        self: &Rc<Self>,
+        key: LinkKey,
+        stream: Option<crate::platform::stream::Stream>,
+    ) -> Link {
+        let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, false);
+        if stream.is_some() {
+            link.set_up();
+        }
+        let shared = Shared {
+            link: link.clone(),
+            unused: Cell::new(false),
+        };
+        self.shared.borrow_mut().insert(key.clone(), shared);
+        tokio::task::spawn_local(Rc::clone(self).reconnect(key, link.clone(), stream));
+        link
+    }
+
+    /// Keeps a shared link connected until it is closed.
+    async fn reconnect(
+        self: Rc<Self>,
+        key: LinkKey,
+        link: Link,
+        mut stream: Option<crate::platform::stream::Stream>,
+    ) {
+        let is_default = key == self.default_key();
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let opened = match stream.take() {
+                Some(stream) => Ok(stream),
+                None => {
+                    handshake::open(&self.options, &key, handshake::LINK_NAME.as_bytes()).await
+                }
+            };
+            let reason: Rc<str> = match opened {
+                Ok(stream) => {
+                    backoff = BACKOFF_MIN;
+                    link.set_up();
+                    if is_default {
+                        (self.on_change)(Ok(()));
+                    }
+                    link.clone().drive(stream).await
+                }
+                Err(error) => Rc::from(error.to_string()),
+            };
+            if link.is_closed() {
+                return;
+            }
+            if is_default {
+                (self.on_change)(Err(&reason));
+            }
+            link.set_down(reason);
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Closes shared links that no client holds, but for the default one.
+    async fn sweep(self: Rc<Self>) {
+        /// The map and the task that keeps the link connected.
+        const OWN_HOLDERS: usize = 3;
+        let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+        let default = self.default_key();
+        loop {
+            interval.tick().await;
+            self.shared.borrow_mut().retain(|key, shared| {
+                let used = *key == default
+                    || shared.link.holders() > OWN_HOLDERS
+                    || !shared.unused.replace(true);
+                if !used {
+                    shared.link.close();
+                }
+                used
+            });
+            self.exclusive.borrow_mut().retain(|_, idle| {
+                idle.retain(|link| link.unavailable().is_none());
+                !idle.is_empty()
+            });
+        }
+    }
+}

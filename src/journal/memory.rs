@@ -1,0 +1,263 @@
+//! A journal in memory that does what a test says: holds completions back,
+//! fails them, refuses records. It keeps everything.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::appender::{Inbox, Staged};
+use super::statistics::Counters;
+use super::{AppendError, Appender, JournalState, JournalStats, Offset, ReadBatch};
+
+/// Options of a [`MemoryJournal`].
+#[derive(Debug, Clone)]
+pub struct MemoryOptions {
+    /// Bytes of records that may wait while completions are held.
+    pub inbox_bytes_max: usize,
+    /// Whether completions are held from the start.
+    pub held: bool,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> MemoryOptions {
+        MemoryOptions {
+            inbox_bytes_max: super::local::INBOX_BYTES_MAX,
+            held: false,
+        }
+    }
+}
+
+/// The journal, with levers for tests.
+#[derive(Debug)]
+pub struct MemoryJournal(Arc<Shared>);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    counters: Counters,
+    inbox_bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: Vec<Vec<u8>>,
+    waiting: VecDeque<Staged>,
+    waiting_bytes: usize,
+    held: bool,
+    closed: bool,
+    failing: VecDeque<AppendError>,
+    state: Option<JournalState>,
+    watchers: Vec<Waker>,
+}
+
+impl MemoryJournal {
+    /// An empty journal.
+    pub fn new(options: MemoryOptions) -> MemoryJournal {
+        let state = State {
+            held: options.held,
+            ..State::default()
+        };
+        MemoryJournal(Arc::new(Shared {
+            state: Mutex::new(state),
+            counters: Counters::default(),
+            inbox_bytes_max: options.inbox_bytes_max,
+        }))
+    }
+
+    /// From now on hand-overs are taken, but do not become durable.
+    pub fn hold(&self) {
+        self.0.state().held = true;
+    }
+
+    /// Completes the oldest `hand_overs` held ones; returns how many there were.
+    pub fn release(&self, hand_overs: usize) -> usize {
+        let (mut released, mut state) = (Vec::new(), self.0.state());
+        for _ in 0..hand_overs {
+            released.extend(state.waiting.pop_front());
+        }
+        self.0.complete(state, released)
+    }
+
+    /// Completes all that are held, and holds no more.
+    pub fn release_all(&self) -> usize {
+        let mut state = self.0.state();
+        state.held = false;
+        let released = Vec::from(std::mem::take(&mut state.waiting));
+        self.0.complete(state, released)
+    }
+
+    /// How many hand-overs are held.
+    pub fn held(&self) -> usize {
+        self.0.state().waiting.len()
+    }
+
+    /// The next hand-over to complete fails with `error`; called again, the
+    /// one after it.
+    pub fn fail_next(&self, error: AppendError) {
+        self.0.state().failing.push_back(error);
+    }
+
+    /// Makes the journal refuse records as one in this state would.
+    pub fn set_state(&self, state: JournalState) {
+        self.0.state().state = Some(state);
+    }
+
+    /// All durable records, by offset.
+    pub fn records(&self) -> Vec<Vec<u8>> {
+        self.0.state().records.clone()
+    }
+
+    pub(super) fn appender(&self) -> Appender {
+        Appender::new(Inbox::Memory(Arc::clone(&self.0)))
+    }
+
+    pub(super) fn reader(&self, from: Offset) -> MemoryReader {
+        MemoryReader {
+            shared: Arc::clone(&self.0),
+            position: from,
+        }
+    }
+
+    pub(super) fn flush(&self) -> Result<(), AppendError> {
+        let mut state = self.0.state();
+        let released = Vec::from(std::mem::take(&mut state.waiting));
+        self.0.complete(state, released);
+        match self.state() {
+            JournalState::Accepting => Ok(()),
+            JournalState::DiskFull => Err(AppendError::NotAppended("disk full".to_owned())),
+            JournalState::Poisoned(reason) => Err(AppendError::NotAppended(reason)),
+        }
+    }
+
+    pub(super) fn durable_through(&self) -> Option<Offset> {
+        (self.0.state().records.len() as u64).checked_sub(1)
+    }
+
+    pub(super) fn state(&self) -> JournalState {
+        let state = self.0.state().state.clone();
+        state.unwrap_or(JournalState::Accepting)
+    }
+
+    pub(super) fn stats(&self) -> JournalStats {
+        JournalStats {
+            waiting_bytes: self.0.state().waiting_bytes as u64,
+            ..self.0.counters.snapshot()
+        }
+    }
+
+    pub(super) fn close(&self) -> Result<(), AppendError> {
+        let flushed = self.flush();
+        let mut state = self.0.state();
+        state.closed = true;
+        wake_all(&mut state.watchers);
+        flushed
+    }
+}
+
+impl Shared {
+    pub(super) fn stage(&self, staged: Staged) -> Result<(), (Staged, AppendError)> {
+        let mut state = self.state();
+        let refusal = match &state.state {
+            _ if state.closed => Some("journal is closed".to_owned()),
+            Some(JournalState::DiskFull) => Some("disk full".to_owned()),
+            Some(JournalState::Poisoned(reason)) => Some(format!("journal poisoned: {reason}")),
+            _ if self.inbox_bytes_max <= state.waiting_bytes => {
+                Some(super::local::backlog_text(state.waiting_bytes))
+            }
+            _ => None,
+        };
+        if let Some(reason) = refusal {
+            return Err((staged, AppendError::NotAppended(reason)));
+        }
+        state.waiting_bytes += staged.records.bytes.len();
+        if state.held {
+            state.waiting.push_back(staged);
+        } else {
+            self.complete(state, vec![staged]);
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.state().waiting_bytes < self.inbox_bytes_max
+    }
+
+    fn complete(&self, mut state: MutexGuard<'_, State>, group: Vec<Staged>) -> usize {
+        let completed = group.len();
+        let mut outboxes = Vec::with_capacity(completed);
+        for mut staged in group {
+            let records = &staged.records;
+            state.waiting_bytes -= records.bytes.len();
+            let (count, bytes) = (records.entries.len() as u64, records.bytes.len() as u64);
+            let result = match state.failing.pop_front() {
+                Some(error) => {
+                    let failed = &self.counters.failed_records;
+                    failed.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+                    Err(error)
+                }
+                None => {
+                    let first = state.records.len() as u64;
+                    let encoded = records.records().map(|(_, bytes)| bytes.to_vec());
+                    state.records.extend(encoded);
+                    self.counters.committed(count, bytes, 0);
+                    Ok(first)
+                }
+            };
+            let completion = staged.complete(result);
+            staged.outbox.push(completion);
+            outboxes.push(staged.outbox);
+        }
+        wake_all(&mut state.watchers);
+        drop(state);
+        for outbox in outboxes {
+            outbox.wake();
+        }
+        completed
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake_all(watchers: &mut Vec<Waker>) {
+    for watcher in watchers.drain(..) {
+        watcher.wake();
+    }
+}
+
+/// Reads a [`MemoryJournal`].
+#[derive(Debug)]
+pub(super) struct MemoryReader {
+    shared: Arc<Shared>,
+    position: Offset,
+}
+
+impl MemoryReader {
+    pub(super) fn next_batch(&mut self, into: &mut ReadBatch, bytes_max: usize) {
+        let state = self.shared.state();
+        while let Some(record) = state.records.get(self.position as usize) {
+            into.push(self.position, record);
+            self.position += 1;
+            if bytes_max <= into.bytes() {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn position(&self) -> Offset {
+        self.position
+    }
+
+    pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.shared.state();
+        if self.position < state.records.len() as u64 {
+            return Poll::Ready(true);
+        }
+        if state.closed {
+            return Poll::Ready(false);
+        }
+        state.watchers.push(context.waker().clone());
+        Poll::Pending
+    }
+}

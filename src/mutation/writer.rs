@@ -1,0 +1,166 @@
+//! Makes the records of one worker.
+
+use super::clock::HybridClock;
+use super::codec::{Header, Template};
+use super::settled::Settled;
+use super::{Outcome, RecordBatch, v1};
+
+/// One writer: one incarnation of one worker. Not shared between threads.
+///
+/// # Invariants
+/// Sequences are dense from 1 and shared by all kinds of record;
+/// `settled_through <= last_sequence`; both and the clock never go backwards.
+#[derive(Debug)]
+pub struct Writer {
+    id: u64,
+    template: Template,
+    clock: HybridClock,
+    settled: Settled,
+}
+
+/// What all records of a writer have in common.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// The region the writer runs in.
+    pub region: String,
+    /// The unit of configuration its records belong to.
+    pub namespace: String,
+    /// The kind of datastore its commands are for.
+    pub store: v1::Store,
+    /// Its identity, drawn at random at start.
+    pub writer: u64,
+}
+
+/// A change about to be forwarded.
+#[derive(Debug, Clone, Copy)]
+pub struct MutationParts<'a> {
+    /// The arguments of each command, in final or intent form; more than one
+    /// for a transaction.
+    pub commands: &'a [&'a [&'a [u8]]],
+    /// The keys the commands touch, in order, without repetition. The first
+    /// chooses the partition.
+    pub keys: &'a [&'a [u8]],
+    /// Whether applying `commands` has the effect, unless the datastore rejects them.
+    pub is_final: bool,
+}
+
+impl Writer {
+    /// A writer that has written nothing.
+    pub fn new(options: WriterOptions) -> Writer {
+        let WriterOptions {
+            region,
+            namespace,
+            store,
+            writer,
+        } = options;
+        Writer {
+            id: writer,
+            template: Template::new(&region, writer, &namespace, store),
+            clock: HybridClock::default(),
+            settled: Settled::new(),
+        }
+    }
+
+    /// The writer's identity.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The newest sequence given to a record; 0 before the first.
+    pub fn last_sequence(&self) -> u64 {
+        self.settled.last()
+    }
+
+    /// The greatest sequence up to and including which every record is settled.
+    pub fn settled_through(&mut self) -> u64 {
+        self.settled.through()
+    }
+
+    /// Takes the sequences after `last` back: none of their records is in the
+    /// journal, nor on its way there.
+    pub fn rewind(&mut self, last: u64) {
+        self.settled.rewind(last);
+    }
+
+    /// Notes that the datastore's reply to a mutation was seen, in any order.
+    ///
+    /// A mutation whose outcome is written needs no call: [`Writer::outcome`]
+    /// settles it, so that no record covers it with its `settled_through`
+    /// before its outcome is told.
+    pub fn settle(&mut self, sequence: u64) {
+        self.settled.settle(sequence);
+    }
+
+    /// Encodes a mutation record at the end of `out` and returns its sequence,
+    /// which is unsettled. `now_ms` is milliseconds since the Unix epoch.
+    pub fn mutation(
+        &mut self,
+        out: &mut RecordBatch,
+        now_ms: u64,
+        database: u32,
+        mutation: &MutationParts<'_>,
+    ) -> u64 {
+        let sequence = self.settled.take();
+        let header = self.header(sequence, now_ms, database);
+        self.template.mutation(out, header, mutation);
+        sequence
+    }
+
+    /// Encodes the outcome of the mutation `of_sequence`, settles that, and
+    /// returns the record's own sequence. `key` is the mutation's first key,
+    /// empty where it has none; the record carries it to get into the
+    /// mutation's partition.
+    pub fn outcome(
+        &mut self,
+        out: &mut RecordBatch,
+        now_ms: u64,
+        database: u32,
+        of_sequence: u64,
+        key: &[u8],
+        outcome: &Outcome,
+    ) -> u64 {
+        self.settled.settle(of_sequence);
+        let sequence = self.settled.take_settled();
+        let header = self.header(sequence, now_ms, database);
+        self.template
+            .outcome(out, header, of_sequence, key, outcome);
+        sequence
+    }
+
+    /// Encodes the whole value of a key, `None` for a key that does not exist,
+    /// and returns the record's sequence. `expires_at_ms` is milliseconds since
+    /// the Unix epoch, 0 for never.
+    pub fn snapshot(
+        &mut self,
+        out: &mut RecordBatch,
+        now_ms: u64,
+        database: u32,
+        key: &[u8],
+        value: Option<&[u8]>,
+        expires_at_ms: i64,
+    ) -> u64 {
+        let sequence = self.settled.take_settled();
+        let header = self.header(sequence, now_ms, database);
+        self.template
+            .snapshot(out, header, key, value, expires_at_ms);
+        sequence
+    }
+
+    /// Encodes a record that says nothing but that the writer lives, and
+    /// returns its sequence.
+    pub fn heartbeat(&mut self, out: &mut RecordBatch, now_ms: u64) -> u64 {
+        let sequence = self.settled.take_settled();
+        let header = self.header(sequence, now_ms, 0);
+        self.template.heartbeat(out, header);
+        sequence
+    }
+
+    fn header(&mut self, sequence: u64, now_ms: u64, database: u32) -> Header {
+        Header {
+            hlc: self.clock.tick(now_ms),
+            sequence,
+            database,
+            settled_through: self.settled.through(),
+        }
+    }
+}

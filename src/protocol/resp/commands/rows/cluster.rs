@@ -1,0 +1,50 @@
+//! Clusters.
+
+use super::super::Control;
+use super::super::Effect::Verbatim;
+use super::super::keys::NONE;
+use super::super::specification::Row;
+
+pub(super) const ROWS: &[Row] = &[
+    Row::control("ASKING", 1, Control::ConnectionFlag),
+    Row::container("CLUSTER", -2),
+    Row::other("CLUSTER ADDSLOTS", -3),
+    Row::other("CLUSTER ADDSLOTSRANGE", -4),
+    Row::other("CLUSTER BUMPEPOCH", 2),
+    Row::other("CLUSTER CANCELSLOTMIGRATIONS", -2),
+    Row::other("CLUSTER COUNT-FAILURE-REPORTS", 3),
+    Row::other("CLUSTER COUNTKEYSINSLOT", 3),
+    Row::other("CLUSTER DELSLOTS", -3),
+    Row::other("CLUSTER DELSLOTSRANGE", -4),
+    Row::other("CLUSTER FAILOVER", -2),
+    Row::write("CLUSTER FLUSHSLOT", -3, NONE, Verbatim),
+    Row::other("CLUSTER FLUSHSLOTS", 2),
+    Row::other("CLUSTER FORGET", 3),
+    Row::other("CLUSTER GETKEYSINSLOT", 4),
+    Row::other("CLUSTER GETSLOTMIGRATIONS", -2),
+    Row::other("CLUSTER HELP", 2),
+    Row::other("CLUSTER INFO", 2),
+    Row::other("CLUSTER KEYSLOT", 3),
+    Row::other("CLUSTER LINKS", 2),
+    Row::other("CLUSTER MEET", -4),
+    Row::other("CLUSTER MIGRATESLOTS", -2),
+    Row::other("CLUSTER MIGRATION", -3),
+    Row::other("CLUSTER MYID", 2),
+    Row::other("CLUSTER MYSHARDID", 2),
+    Row::other("CLUSTER NODES", 2),
+    Row::other("CLUSTER REPLICAS", 3),
+    Row::other("CLUSTER REPLICATE", 3),
+    Row::other("CLUSTER RESET", -2),
+    Row::other("CLUSTER SAVECONFIG", 2),
+    Row::other("CLUSTER SET-CONFIG-EPOCH", 3),
+    Row::other("CLUSTER SETSLOT", -4),
+    Row::other("CLUSTER SHARDS", 2),
+    Row::other("CLUSTER SLAVES", 3),
+    Row::other("CLUSTER SLOT-STATS", -4),
+    Row::other("CLUSTER SLOTS", 2),
+    Row::control("CLUSTER SYNCSLOTS", -2, Control::Sync),
+    Row::read("CLUSTERSCAN", -2, NONE),
+    Row::control("READONLY", 1, Control::ConnectionFlag),
+    Row::control("READWRITE", 1, Control::ConnectionFlag),
+    Row::other("TRIMSLOTS", -2),
+];

@@ -1,0 +1,216 @@
+//! Turns a batch's mutations into records.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use super::super::policy::{Durability, KeyPolicy, Policy};
+use crate::mutation::derive::{self, Scratch};
+use crate::mutation::writer::{MutationParts, Writer};
+use crate::mutation::RecordBatch;
+use crate::protocol::resp::arguments;
+use crate::protocol::resp::commands::{Effect, Table};
+use crate::protocol::{Batch, Class, Command, Transaction};
+
+/// What was recorded of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Journaled {
+    /// The sequence of each of the batch's mutations, in order; 0 for one that
+    /// was not journaled. Empty where nothing was.
+    pub sequences: SmallVec<[u64; 16]>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Whether the batch is forwarded only when the records are durable.
+    pub waits: bool,
+    /// Whether a mutation's effect has to be told from its reply.
+    pub has_intent: bool,
+    /// Records lost since are of an earlier generation; see `state.rs`.
+    pub generation: u32,
+}
+
+impl Journaled {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+}
+
+/// Makes records, and stages them until they are handed to the journal.
+pub(super) struct Recorder {
+    pub(super) table: Arc<ArcSwap<Table>>,
+    pub(super) policy: Arc<ArcSwap<Policy>>,
+    pub(super) writer: Writer,
+    pub(super) staging: RecordBatch,
+    scratch: Scratch,
+}
+
+/// The arguments of the commands of a transaction, and of their keys.
+type Parts<'a> = SmallVec<[&'a [u8]; 8]>;
+
+impl Recorder {
+    pub(super) fn new(
+        table: Arc<ArcSwap<Table>>,
+        policy: Arc<ArcSwap<Policy>>,
+        writer: Writer,
+    ) -> Recorder {
+        Recorder {
+            table,
+            policy,
+            writer,
+            staging: RecordBatch::default(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Stages the records of a batch's mutations.
+    pub(super) fn record(&mut self, batch: &Batch) -> Journaled {
+        let mut journaled = Journaled::default();
+        if batch.mutations == 0 {
+            return journaled;
+        }
+        journaled.at_ms = now_ms();
+        let table = self.table.load();
+        let policy = self.policy.load();
+        for command in &batch.commands {
+            if command.class != Class::Mutation {
+                continue;
+            }
+            let sequence = match &batch.transaction {
+                Some(transaction) => {
+                    self.transaction(&table, &policy, batch.database, transaction, &mut journaled)
+                }
+                None => self.command(&table, &policy, batch, command, &mut journaled),
+            };
+            journaled.sequences.push(sequence);
+        }
+        if journaled.sequences.iter().all(|sequence| *sequence == 0) {
+            journaled.sequences.clear();
+        }
+        journaled
+    }
+
+    fn command(
+        &mut self,
+        table: &Table,
+        policy: &Policy,
+        batch: &Batch,
+        command: &Command,
+        journaled: &mut Journaled,
+    ) -> u64 {
+        let mut inline = Vec::new();
+        let arguments = arguments::parse(command.of(&batch.bytes), &mut inline);
+        let effect = effect_of(table, command, &arguments);
+        if effect == Effect::None {
+            // Its arguments say that it only reads (MIGRATE with COPY).
+            return 0;
+        }
+        let keys = keys_of(table, command.specification, &arguments);
+        if !note(policy.of(keys.iter().copied()), journaled) {
+            return 0;
+        }
+        let derived = derive::derive(effect, &arguments, journaled.at_ms, &mut self.scratch);
+        journaled.has_intent |= !derived.is_final;
+        let parts = MutationParts {
+            commands: &[derived.arguments()],
+            keys: &keys,
+            is_final: derived.is_final,
+        };
+        self.writer
+            .mutation(&mut self.staging, journaled.at_ms, batch.database, &parts)
+    }
+
+    /// A transaction is one record of all its mutations; final only if it
+    /// surely executes and each of them is.
+    fn transaction(
+        &mut self,
+        table: &Table,
+        policy: &Policy,
+        database: u32,
+        transaction: &Transaction,
+        journaled: &mut Journaled,
+    ) -> u64 {
+        let mut owned: Vec<Vec<Vec<u8>>> = Vec::new();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut is_final = !transaction.watched;
+        let mut strictest: Option<KeyPolicy> = None;
+        for command in &transaction.commands {
+            if command.class != Class::Mutation {
+                continue;
+            }
+            let mut inline = Vec::new();
+            let arguments = arguments::parse(command.of(&transaction.bytes), &mut inline);
+            let effect = effect_of(table, command, &arguments);
+            let own = keys_of(table, command.specification, &arguments);
+            strictest = strictest.max(Some(policy.of(own.iter().copied())));
+            for key in &own {
+                if !keys.iter().any(|known| known == key) {
+                    keys.push(key.to_vec());
+                }
+            }
+            let derived = derive::derive(effect, &arguments, journaled.at_ms, &mut self.scratch);
+            is_final &= derived.is_final;
+            owned.push(derived.arguments().iter().map(|a| a.to_vec()).collect());
+        }
+        if !strictest.is_some_and(|policy| note(policy, journaled)) {
+            return 0;
+        }
+        journaled.has_intent |= !is_final;
+        let commands: Vec<Parts<'_>> = owned
+            .iter()
+            .map(|arguments| arguments.iter().map(Vec::as_slice).collect())
+            .collect();
+        let commands: Vec<&[&[u8]]> = commands.iter().map(|parts| &parts[..]).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let parts = MutationParts {
+            commands: &commands,
+            keys: &keys,
+            is_final,
+        };
+        self.writer
+            .mutation(&mut self.staging, journaled.at_ms, database, &parts)
+    }
+}
+
+/// Notes what the policy of one mutation means for its batch; whether it is
+/// journaled at all.
+fn note(policy: KeyPolicy, journaled: &mut Journaled) -> bool {
+    journaled.waits |= policy.durability == Durability::Durable;
+    policy.durability != Durability::Off
+}
+
+/// The keys of a command, without repetition.
+pub(super) fn keys_of<'a>(
+    table: &Table,
+    specification: u16,
+    arguments: &[&'a [u8]],
+) -> SmallVec<[&'a [u8]; 8]> {
+    let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
+    if specification == Command::UNKNOWN {
+        return keys;
+    }
+    table.keys(specification, arguments, |index| {
+        if let Some(&key) = arguments.get(index) {
+            keys.push(key);
+        }
+    });
+    if keys.len() > 1 {
+        let mut seen = std::collections::HashSet::with_capacity(keys.len());
+        keys.retain(|key| seen.insert(*key));
+    }
+    keys
+}
+
+/// The effect of a command that may be in no table.
+pub(super) fn effect_of(table: &Table, command: &Command, arguments: &[&[u8]]) -> Effect {
+    match command.specification {
+        Command::UNKNOWN => Effect::Opaque,
+        specification => table.effect(specification, arguments),
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,196 @@
+//! Tells what became of forwarded mutations.
+
+use smallvec::SmallVec;
+
+use super::Below;
+use super::record::{Journaled, effect_of, keys_of, now_ms};
+use super::state::State;
+use crate::mutation::outcome::{self, transaction::resolve_transaction};
+use crate::mutation::{Outcome, derive};
+use crate::protocol::resp::arguments;
+use crate::protocol::resp::commands::Table;
+use crate::protocol::{Batch, Class, Command, Expect, Failure, Replies, Transaction};
+
+/// Why an effect is not known.
+const NO_REPLY: &str = "no reply";
+const REPLIES_OFF: &str = "the client has turned replies off";
+
+/// The ordinal among the mutations of each command of a batch.
+pub(super) fn ordinals(batch: &Batch) -> Vec<usize> {
+    let mut next = 0;
+    let ordinal = |command: &Command| {
+        let ordinal = next;
+        next += usize::from(command.class == Class::Mutation);
+        ordinal
+    };
+    batch.commands.iter().map(ordinal).collect()
+}
+
+impl<S: Below> State<S> {
+    /// Records the outcomes of a batch's mutations and answers what the
+    /// datastore did not.
+    pub(super) fn settle(&mut self, mut replies: Replies, journaled: &Journaled) -> Replies {
+        if !journaled.is_empty() {
+            self.record_outcomes(&replies, journaled);
+        }
+        if let Some(failure) = &replies.failure {
+            let reason = super::answers::reason(failure);
+            self.answer_uncertain(&mut replies, journaled, &reason);
+        }
+        replies
+    }
+
+    fn record_outcomes(&mut self, replies: &Replies, journaled: &Journaled) {
+        let is_plain = !journaled.has_intent && !replies.errors && replies.failure.is_none();
+        if is_plain {
+            for sequence in &journaled.sequences {
+                self.settle_one(*sequence, journaled.generation);
+            }
+            return;
+        }
+        let table = self.recorder.table.load_full();
+        let mut sequences = journaled.sequences.iter();
+        for (index, command) in replies.batch.commands.iter().enumerate() {
+            if command.class != Class::Mutation {
+                continue;
+            }
+            let Some(&sequence) = sequences.next() else {
+                break;
+            };
+            if self.is_lost(sequence, journaled.generation) {
+                continue;
+            }
+            let resolved = resolve(&table, replies, index, command, journaled);
+            self.tell(sequence, journaled, replies.batch.database, resolved);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        sequence: u64,
+        journaled: &Journaled,
+        database: u32,
+        (outcome, key): (Option<Outcome>, Vec<u8>),
+    ) {
+        let Some(outcome) = outcome else {
+            self.settle_one(sequence, journaled.generation);
+            return;
+        };
+        match outcome {
+            Outcome::Effects(_) | Outcome::Partial { .. } => self.metrics.outcome_effects.add(1),
+            Outcome::Rejected(_) => self.metrics.outcome_rejected.add(1),
+            Outcome::Unknown { .. } => self.metrics.outcome_unknown.add(1),
+        }
+        let recorder = &mut self.recorder;
+        recorder.writer.outcome(
+            &mut recorder.staging,
+            now_ms(),
+            database,
+            sequence,
+            &key,
+            &outcome,
+        );
+        self.wake_pump();
+    }
+
+    fn settle_one(&mut self, sequence: u64, generation: u32) {
+        if !self.is_lost(sequence, generation) {
+            self.recorder.writer.settle(sequence);
+        }
+    }
+
+    /// Whether there is no record with the sequence: the mutation was not
+    /// journaled, or its record was lost.
+    fn is_lost(&self, sequence: u64, generation: u32) -> bool {
+        let first_lost = self.lost.get(generation as usize);
+        sequence == 0 || first_lost.is_some_and(|first| *first <= sequence)
+    }
+}
+
+/// The outcome of one mutation, if one has to be told, and its first key.
+fn resolve(
+    table: &Table,
+    replies: &Replies,
+    index: usize,
+    command: &Command,
+    journaled: &Journaled,
+) -> (Option<Outcome>, Vec<u8>) {
+    let batch = &replies.batch;
+    let mut inline = Vec::new();
+    let arguments = arguments::parse(command.of(&batch.bytes), &mut inline);
+    let effect = effect_of(table, command, &arguments);
+    let keys = keys_of(table, command.specification, &arguments);
+    let key = || keys.first().map(|key| key.to_vec()).unwrap_or_default();
+    let is_final = derive::derive(
+        effect,
+        &arguments,
+        journaled.at_ms,
+        &mut derive::Scratch::default(),
+    )
+    .is_final;
+    let Some(reply) = replies.reply(index) else {
+        return (unanswered(replies, is_final), key());
+    };
+    if let Some(transaction) = &batch.transaction {
+        return resolve_exec(table, transaction, reply, journaled);
+    }
+    let part = outcome::Journaled {
+        effect,
+        arguments: &arguments,
+        keys: &keys,
+        is_final,
+        journaled_at_ms: journaled.at_ms,
+    };
+    (outcome::resolve(&part, reply), key())
+}
+
+fn unanswered(replies: &Replies, is_final: bool) -> Option<Outcome> {
+    let unknown = |reason| Outcome::Unknown {
+        reason,
+        keys: Vec::new(),
+    };
+    match &replies.failure {
+        Some(Failure::NotSent(reason)) => Some(Outcome::Rejected(reason.to_string())),
+        Some(Failure::NoReply(_)) => Some(unknown(NO_REPLY)),
+        None if replies.batch.expect == Expect::Nothing && is_final => None,
+        None => Some(unknown(REPLIES_OFF)),
+    }
+}
+
+fn resolve_exec(
+    table: &Table,
+    transaction: &Transaction,
+    reply: &[u8],
+    journaled: &Journaled,
+) -> (Option<Outcome>, Vec<u8>) {
+    let mut inline: Vec<Vec<u8>> = vec![Vec::new(); transaction.commands.len()];
+    let mut first_key = Vec::new();
+    let mut parsed = Vec::with_capacity(transaction.commands.len());
+    for (command, inline) in transaction.commands.iter().zip(&mut inline) {
+        let arguments = arguments::parse(command.of(&transaction.bytes), inline);
+        let keys = keys_of(table, command.specification, &arguments);
+        let effect = match command.class {
+            Class::Mutation => effect_of(table, command, &arguments),
+            Class::Read | Class::Control => crate::protocol::resp::commands::Effect::None,
+        };
+        if command.class == Class::Mutation
+            && first_key.is_empty()
+            && let Some(key) = keys.first()
+        {
+            first_key = key.to_vec();
+        }
+        parsed.push((effect, arguments, keys));
+    }
+    let mut scratch = derive::Scratch::default();
+    let parts: SmallVec<[outcome::Journaled<'_>; 8]> = parsed
+        .iter()
+        .map(|(effect, arguments, keys)| outcome::Journaled {
+            effect: *effect,
+            arguments,
+            keys,
+            is_final: derive::derive(*effect, arguments, journaled.at_ms, &mut scratch).is_final,
+            journaled_at_ms: journaled.at_ms,
+        })
+        .collect();
+    (resolve_transaction(&parts, reply), first_key)
+}
