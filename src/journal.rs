@@ -11,6 +11,8 @@
 //! - One that completed with [`AppendError::NotAppended`] is never returned.
 //! - Per appender, completions come in the order of the tickets, and records
 //!   are in the journal in the order they were handed over.
+//! - After a hand-over that completed with `NotAppended`, all later ones of the
+//!   same appender do, until [`Appender::resume`]: sequences get no holes.
 //! - Offsets are dense: a batch of n records takes n offsets, one after another.
 //!
 //! A backend that can fail some records of a hand-over alone (Kafka) reports
@@ -50,7 +52,8 @@ pub struct Completion {
     pub ticket: Ticket,
     /// The offset of its first record where all of it is durable.
     pub result: Result<Offset, AppendError>,
-    /// The batch, emptied, to be filled again.
+    /// The batch, to be filled again: emptied where it was appended, as it was
+    /// handed over where it was not.
     pub recycled: RecordBatch,
 }
 

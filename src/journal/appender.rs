@@ -67,14 +67,16 @@ impl Appender {
             ticket,
             records,
         };
-        let outcome = match &self.inbox {
-            Inbox::Local(inbox) => inbox.stage(staged),
-            Inbox::Memory(shared) => shared.stage(staged),
+        let outcome = match (self.outbox.fence(), &self.inbox) {
+            (Some(error), _) => Err((staged, error)),
+            (None, Inbox::Local(inbox)) => inbox.stage(staged),
+            (None, Inbox::Memory(shared)) => shared.stage(staged),
         };
         match outcome {
             Ok(()) => self.taken += 1,
             Err((mut staged, error)) => {
                 let after = self.taken;
+                self.outbox.set_fence(&error);
                 let completion = staged.complete(Err(error));
                 self.rejected.push_back(Rejected { after, completion });
                 self.outbox.wake();
@@ -123,6 +125,12 @@ impl Appender {
         }
     }
 
+    /// Takes hand-overs again after one was not appended. To be called when
+    /// all that were submitted have completed.
+    pub fn resume(&mut self) {
+        self.outbox.state().fence = None;
+    }
+
     /// Whether the journal would take a batch now. It takes one that goes over
     /// the limit, as long as it was not reached before.
     pub fn has_room(&self) -> bool {
@@ -155,10 +163,25 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Takes the batch out, emptied.
+    /// Why it must not be appended: one before it was not.
+    pub(super) fn fence(&self) -> Option<AppendError> {
+        self.outbox.fence()
+    }
+
+    /// Lets nothing of the same appender pass if this is not appended.
+    pub(super) fn fence_on(&self, result: &Result<Offset, AppendError>) {
+        if let Err(error) = result {
+            self.outbox.set_fence(error);
+        }
+    }
+
+    /// Takes the batch out, emptied if it was appended.
     pub(super) fn complete(&mut self, result: Result<Offset, AppendError>) -> Completion {
         let mut recycled = std::mem::take(&mut self.records);
-        recycled.clear();
+        match &result {
+            Ok(_) => recycled.clear(),
+            Err(error) => self.outbox.set_fence(error),
+        }
         Completion {
             ticket: self.ticket,
             result,
@@ -174,6 +197,8 @@ pub(super) struct Outbox(Mutex<OutboxState>);
 #[derive(Debug, Default)]
 struct OutboxState {
     done: Vec<Completion>,
+    /// Set while a hand-over was not appended and the worker has not resumed.
+    fence: Option<AppendError>,
     waker: Option<Waker>,
 }
 
@@ -181,6 +206,17 @@ impl Outbox {
     /// Adds a completion; `wake` once all of a group have been added.
     pub(super) fn push(&self, completion: Completion) {
         self.state().done.push(completion);
+    }
+
+    fn fence(&self) -> Option<AppendError> {
+        self.state().fence.clone()
+    }
+
+    /// Lets nothing pass behind a hand-over that is not in the journal.
+    fn set_fence(&self, error: &AppendError) {
+        if matches!(error, AppendError::NotAppended(_)) {
+            self.state().fence = Some(error.clone());
+        }
     }
 
     /// Wakes the appender's task, if it waits.

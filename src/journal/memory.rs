@@ -189,7 +189,7 @@ impl Shared {
             let records = &staged.records;
             state.waiting_bytes -= records.bytes.len();
             let (count, bytes) = (records.entries.len() as u64, records.bytes.len() as u64);
-            let result = match state.failing.pop_front() {
+            let result = match staged.fence().or_else(|| state.failing.pop_front()) {
                 Some(error) => {
                     let failed = &self.counters.failed_records;
                     failed.fetch_add(count, std::sync::atomic::Ordering::Relaxed);

@@ -173,7 +173,12 @@ impl Writer {
     fn write_group(&mut self) {
         let mut taken = 0;
         while taken < self.group.len() && self.log.staged_bytes() < self.group_bytes_max {
-            let staged = self.log.stage(&self.group[taken].records);
+            let next = &self.group[taken];
+            let staged = match next.fence() {
+                Some(error) => Err(error),
+                None => self.log.stage(&next.records),
+            };
+            next.fence_on(&staged);
             self.results.push(staged);
             taken += 1;
         }
