@@ -161,7 +161,7 @@ start_sidecar() {
 }
 
 # The binary the scripts run: another one can be named for trying things out.
-sidecar="${WAL_SIDECAR_BINARY:-$root/target/release/wal-sidecar}"
+sidecar="${SIDECAR_BINARY:-$root/target/release/wal-sidecar}"
 
 need_rust() {
   # A fresh rustup is not on the path of shells that run already.
@@ -174,6 +174,6 @@ need_rust() {
 }
 
 build_release() {
-  [[ -n "${WAL_SIDECAR_BINARY:-}" ]] && return 0
+  [[ -n "${SIDECAR_BINARY:-}" ]] && return 0
   (cd "$root" && cargo build --release --locked --bin wal-sidecar)
 }
