@@ -88,6 +88,7 @@ fn one_of_each() -> Vec<Record> {
         record(
             3,
             Body::Outcome(Outcome {
+                key: Default::default(),
                 of_sequence: 2,
                 result: Some(Resolved::Rejected(Rejected {
                     reason: "WRONGTYPE no".to_owned(),
@@ -97,6 +98,7 @@ fn one_of_each() -> Vec<Record> {
         record(
             4,
             Body::Outcome(Outcome {
+                key: Default::default(),
                 of_sequence: 1,
                 result: Some(Resolved::Unknown(Unknown {
                     reason: "script".to_owned(),
