@@ -26,6 +26,9 @@ use crate::stack::{Stack, build};
 
 /// So many batches of one client are in flight at once.
 const IN_FLIGHT_MAX: usize = 4;
+/// Or so many bytes, but always one batch: what a client pipelines beyond that
+/// stays in its socket.
+const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// So many commands are in a batch.
 const BATCH_COMMANDS_MAX: usize = 1024;
 /// Nothing more is read from a client that has this many bytes to read.
@@ -56,6 +59,10 @@ pub struct Connection {
     /// Whether the route's link is this client's alone.
     pub(super) exclusive: bool,
     in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    /// What CLIENT ID says: links are shared, so theirs would not tell clients
+    /// apart.
+    pub(super) id: u64,
     /// Replies that are being written, and how much of them is not.
     output: Option<Replies>,
     /// No more input is taken until nothing is in flight.
@@ -67,6 +74,7 @@ struct InFlight {
     future: ResponseFuture,
     action: Action,
     blocking: bool,
+    bytes: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -102,6 +110,8 @@ impl Connection {
             route,
             exclusive: false,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            id: context.next_client_id(),
             output: None,
             hold: false,
             state: State::Open,
@@ -187,7 +197,9 @@ impl Connection {
             let Poll::Ready(Ok(replies)) = Pin::new(&mut first.future).poll(cx) else {
                 return;
             };
-            let InFlight { action, .. } = self.in_flight.pop_front().expect("there is a front");
+            let InFlight { action, bytes, .. } =
+                self.in_flight.pop_front().expect("there is a front");
+            self.in_flight_bytes -= bytes;
             self.apply(action, &replies);
             self.write(replies);
         }
@@ -304,7 +316,9 @@ impl Connection {
 
     fn can_send(&self) -> bool {
         let unread = self.output.as_ref().map_or(0, |output| output.bytes.len());
-        self.in_flight.len() < IN_FLIGHT_MAX && unread < OUTPUT_HIGH_WATER
+        self.in_flight.len() < IN_FLIGHT_MAX
+            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+            && unread < OUTPUT_HIGH_WATER
     }
 
     /// Sends the complete commands at the front of the input as one batch, up
@@ -444,13 +458,15 @@ impl Connection {
         }
         batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
-        let blocking = batch.blocking;
+        let (blocking, bytes) = (batch.blocking, batch.bytes.len());
+        self.in_flight_bytes += bytes;
         // The outermost layer sheds: it is always ready.
         let _ = self.service.poll_ready(&mut Cx::from_waker(Waker::noop()));
         self.in_flight.push_back(InFlight {
             future: self.service.call(batch),
             action,
             blocking,
+            bytes,
         });
     }
 
