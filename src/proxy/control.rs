@@ -325,6 +325,14 @@ impl Connection {
     pub(super) fn apply(&mut self, action: Action, replies: &Replies) {
         let first = replies.reply(0);
         let is_error = first.is_none_or(|reply| reply.first() == Some(&b'-'));
+        let is_over = action != Action::None && action != Action::Shutdown;
+        if is_over && replies.failure.is_some() {
+            // The datastore did not answer, so what state it has the connection
+            // in (a transaction that is open, or lacks a command) is not known.
+            // Nobody goes on with it: not this client, nor the next.
+            self.session.sticky = true;
+            return self.close();
+        }
         match action {
             Action::None => {}
             Action::Queue(database) => self.queue(database, replies),

@@ -20,7 +20,7 @@ use super::super::metrics::Metrics;
 use super::Below;
 use super::record::{Journaled, Recorder, now_ms};
 use crate::journal::{AppendError, Appender, Completion, Ticket};
-use crate::protocol::{Batch, Replies};
+use crate::protocol::{Batch, Failure, Replies};
 
 /// What a worker's connections and its pump share.
 pub(super) struct State<S: Below> {
@@ -325,6 +325,7 @@ impl<S: Below> State<S> {
             ..Replies::default()
         };
         self.answer_uncertain(&mut replies, journaled, reason);
+        replies.failure = Some(Failure::NoReply(Rc::from(reason)));
         replies
     }
 
