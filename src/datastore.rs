@@ -16,7 +16,7 @@ pub mod link;
 pub mod links;
 mod receive;
 
-pub use link::{Link, Response};
+pub use link::{Link, Response, Unasked};
 pub use links::Links;
 
 /// How to reach a datastore.

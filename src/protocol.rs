@@ -76,8 +76,6 @@ pub enum Expect {
     /// One for each command.
     #[default]
     Each,
-    /// None: the client has turned replies off.
-    Nothing,
     /// One confirmation for each channel of the one (un)subscribe command,
     /// or an error.
     Confirmations,
@@ -179,6 +177,10 @@ pub struct Replies {
     pub bytes: BytesMut,
     /// Byte offset one past each reply's last byte; `ends.len()` replies are there.
     pub ends: Vec<u32>,
+    /// Where in `bytes` there is something that answers no command (push
+    /// frames, published messages), in order. Only where the client has an
+    /// upstream connection to itself.
+    pub pushes: Vec<(u32, u32)>,
     /// Whether any of the replies is an error.
     pub errors: bool,
     /// Why there are fewer replies than commands, if there are.
@@ -197,11 +199,55 @@ pub enum Failure {
 }
 
 impl Replies {
-    /// The bytes of reply `index`.
+    /// The bytes of reply `index`, without what came before it unasked.
     pub fn reply(&self, index: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(index)? as usize;
-        let start = index.checked_sub(1).map_or(0, |i| self.ends[i] as usize);
-        self.bytes.get(start..end)
+        let (mut start, end) = self.range(index)?;
+        for (from, to) in &self.pushes {
+            if *from == start {
+                start = *to;
+            }
+        }
+        self.bytes.get(start as usize..end as usize)
+    }
+
+    /// Where reply `index` is, with what came before it unasked.
+    fn range(&self, index: usize) -> Option<(u32, u32)> {
+        let end = *self.ends.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |i| self.ends[i]);
+        Some((start, end))
+    }
+
+    /// Adds bytes that answer no command.
+    pub fn push_unasked(&mut self, bytes: &[u8]) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        self.pushes.push((start, self.bytes.len() as u32));
+    }
+
+    /// Adds reply `index` of `other`, with what came before it unasked; false
+    /// if it is not there.
+    pub fn push_from(&mut self, other: &Replies, index: usize) -> bool {
+        let Some((start, end)) = other.range(index) else {
+            return false;
+        };
+        let to = self.bytes.len() as u32;
+        for (from, until) in &other.pushes {
+            if start <= *from && *until <= end {
+                self.pushes.push((from - start + to, until - start + to));
+            }
+        }
+        self.bytes
+            .extend_from_slice(&other.bytes[start as usize..end as usize]);
+        self.ends.push(self.bytes.len() as u32);
+        self.errors |= other.errors;
+        true
+    }
+
+    /// Takes back what follows the last whole reply.
+    pub fn cut_incomplete(&mut self) {
+        let end = self.ends.last().copied().unwrap_or(0);
+        self.bytes.truncate(end as usize);
+        self.pushes.retain(|(_, until)| *until <= end);
     }
 
     /// Adds a reply that the sidecar itself gives.
@@ -216,6 +262,7 @@ impl Replies {
         self.batch.clear();
         self.bytes.clear();
         self.ends.clear();
+        self.pushes.clear();
         self.errors = false;
         self.failure = None;
     }
@@ -277,3 +324,41 @@ impl Pool {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseError(pub std::borrow::Cow<'static, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_told_from_what_came_before_it_unasked() {
+        let mut replies = Replies::default();
+        replies.push_unasked(b">1\r\n+a\r\n");
+        replies.push_unasked(b">1\r\n+b\r\n");
+        replies.push(b"+QUEUED\r\n");
+        replies.push(b":1\r\n");
+        replies.push_unasked(b">1\r\n+c\r\n");
+        replies.push(b"-ERR no\r\n");
+        let check = |replies: &Replies| {
+            let found: Vec<_> = (0..4).map(|index| replies.reply(index)).collect();
+            let expected: [Option<&[u8]>; 4] = [
+                Some(b"+QUEUED\r\n"),
+                Some(b":1\r\n"),
+                Some(b"-ERR no\r\n"),
+                None,
+            ];
+            assert_eq!(found, expected);
+        };
+        check(&replies);
+        let mut copied = Replies::default();
+        for index in 0..3 {
+            assert!(copied.push_from(&replies, index));
+        }
+        assert!(!copied.push_from(&replies, 3));
+        check(&copied);
+        assert_eq!(copied.bytes, replies.bytes);
+        replies.push_unasked(b">1\r\n+d\r\n");
+        replies.cut_incomplete();
+        assert_eq!(copied.bytes, replies.bytes);
+        check(&replies);
+    }
+}

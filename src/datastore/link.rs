@@ -24,7 +24,7 @@ use crate::protocol::{Batch, Class, Expect, Failure, Pool, Replies};
 /// A handle on a connection. Cloning it shares the connection.
 #[derive(Clone)]
 pub struct Link {
-    inner: Rc<RefCell<Inner>>,
+    pub(super) inner: Rc<RefCell<Inner>>,
 }
 
 /// A link's state, shared by handles, responses and the driver.
@@ -44,6 +44,8 @@ pub(super) struct Inner {
     name: Vec<u8>,
     /// How many channels and patterns it is subscribed to.
     pub(super) subscriptions: usize,
+    /// What comes unasked that cannot be told by its form alone.
+    pub(super) unasked: Unasked,
     driver: Option<Waker>,
     driver_woken: bool,
     pub(super) pool: Rc<Pool>,
@@ -57,6 +59,15 @@ pub(super) struct Slot {
     done: bool,
     abandoned: bool,
     waker: Option<Waker>,
+}
+
+/// What may come unasked besides push frames; once it may, it always may.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Unasked {
+    /// Status lines that begin with a time (MONITOR).
+    pub monitor_lines: bool,
+    /// Messages of channels whose subscription was not seen (in a transaction).
+    pub messages: bool,
 }
 
 /// What a client with a link of its own gets besides replies.
@@ -81,6 +92,7 @@ impl Link {
                 closed: false,
                 name: super::handshake::LINK_NAME.as_bytes().to_vec(),
                 subscriptions: 0,
+                unasked: Unasked::default(),
                 driver: None,
                 driver_woken: false,
                 pool,
@@ -90,22 +102,26 @@ impl Link {
 
     /// Why the link takes no batches, if it does not.
     pub fn unavailable(&self) -> Option<Rc<str>> {
-        let inner = self.inner.borrow();
-        match &inner.down {
-            Some(reason) => Some(Rc::clone(reason)),
-            None if inner.unsent.len() > inner.unsent_max => {
-                Some(Rc::from("datastore does not keep up"))
-            }
-            None => None,
-        }
+        self.inner.borrow().unavailable()
     }
 
-    /// Whether nothing is in flight, not even a dropped response's batch.
+    /// Whether nothing is in flight, not even a dropped response's batch, and
+    /// nothing that came unasked waits for its client.
     pub fn is_idle(&self) -> bool {
-        self.inner.borrow().pending.is_empty()
+        let inner = self.inner.borrow();
+        let unsolicited = inner.unsolicited.as_ref();
+        inner.pending.is_empty()
+            && unsolicited.is_none_or(|unsolicited| unsolicited.bytes.is_empty())
     }
 
-    /// How many handles, responses and drivers there are.
+    /// From now on more than push frames comes unasked.
+    pub fn expect_unasked(&self, unasked: Unasked) {
+        let known = &mut self.inner.borrow_mut().unasked;
+        known.monitor_lines |= unasked.monitor_lines;
+        known.messages |= unasked.messages;
+    }
+
+    /// How many handles and responses there are.
     pub fn holders(&self) -> usize {
         Rc::strong_count(&self.inner)
     }
@@ -118,10 +134,9 @@ impl Link {
         let expect = batch.expect;
         let expected = match expect {
             Expect::Each => batch.commands.len(),
-            Expect::Nothing => 0,
             Expect::Confirmations => usize::MAX,
         };
-        let failure = inner.down.clone().map(Failure::NotSent);
+        let failure = inner.unavailable().map(Failure::NotSent);
         if failure.is_none() {
             inner.unsent.extend_from_slice(&batch.bytes);
             if !inner.driver_woken {
@@ -138,7 +153,7 @@ impl Link {
             let replies = &mut replies;
             std::mem::swap(&mut replies.batch.bytes, &mut replies.bytes);
         }
-        let done = failure.is_some() || expect == Expect::Nothing;
+        let done = failure.is_some();
         replies.failure = failure;
         let slot = inner.slots.insert(Slot {
             replies,
@@ -183,12 +198,12 @@ impl Link {
         Poll::Pending
     }
 
-    /// Writes batches and hands out replies until the connection ends or no
-    /// handle but the driver's is left; returns why it ended.
-    pub async fn drive(self, mut stream: Stream) -> Rc<str> {
+    /// Writes batches and hands out replies until the connection ends or the
+    /// link is closed; returns why it ended.
+    pub async fn drive(&self, mut stream: Stream) -> Rc<str> {
         self.set_up();
         let mut driver = Driver {
-            link: &self,
+            link: self,
             stream: &mut stream,
             input: BytesMut::new(),
             receiver: Receiver::default(),
@@ -205,6 +220,11 @@ impl Link {
         if !inner.closed {
             inner.down = None;
         }
+    }
+
+    /// Notes that the client has named its connection itself.
+    pub fn note_name(&self, name: &[u8]) {
+        self.inner.borrow_mut().name = name.to_vec();
     }
 
     /// Calls the connection `name` in the datastore's CLIENT LIST from the next
@@ -265,10 +285,56 @@ impl Link {
 }
 
 impl Inner {
+    fn unavailable(&self) -> Option<Rc<str>> {
+        match &self.down {
+            Some(reason) => Some(Rc::clone(reason)),
+            None if self.unsent_max < self.unsent.len() => {
+                Some(Rc::from("datastore does not keep up"))
+            }
+            None => None,
+        }
+    }
+
+    /// Takes bytes that answer no command. They stay between the replies they
+    /// came between: the client may draw conclusions from the order.
+    pub(super) fn push_unasked(&mut self, bytes: &[u8]) {
+        if let Some(&head) = self.pending.front() {
+            let slot = &mut self.slots[head];
+            if !slot.abandoned && !slot.replies.bytes.is_empty() {
+                slot.replies.push_unasked(bytes);
+                return;
+            }
+        }
+        let Some(unsolicited) = &mut self.unsolicited else {
+            return;
+        };
+        unsolicited.bytes.extend_from_slice(bytes);
+        if let Some(waker) = unsolicited.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Puts what came before the first reply of a batch, and has not been
+    /// fetched yet, in front of it.
+    pub(super) fn take_unasked(&mut self, slot: usize) {
+        let slot = &mut self.slots[slot];
+        if let Some(unsolicited) = &mut self.unsolicited
+            && !unsolicited.bytes.is_empty()
+            && !slot.abandoned
+            && slot.replies.bytes.is_empty()
+        {
+            slot.replies.push_unasked(&unsolicited.bytes);
+            unsolicited.bytes.clear();
+        }
+    }
+
     /// Marks a slot that is no longer pending as answered.
     pub(super) fn finish(&mut self, slot: usize) {
         if self.slots[slot].abandoned {
             let gone = self.slots.remove(slot);
+            for (from, to) in &gone.replies.pushes {
+                self.push_unasked(&gone.replies.bytes[*from as usize..*to as usize]);
+            }
             self.pool.give(gone.replies);
             return;
         }
@@ -411,6 +477,10 @@ impl Driver<'_> {
             self.receiver
                 .receive(&mut self.input, &mut inner)
                 .map_err(io::Error::other)?;
+            if self.input.is_empty() && 4 * READ_BYTES < self.input.capacity() {
+                // One large reply must not hold memory for good.
+                self.input = BytesMut::new();
+            }
         }
     }
 }

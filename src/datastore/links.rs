@@ -103,7 +103,8 @@ impl Links {
         let stream = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
         let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, true);
         link.set_up();
-        tokio::task::spawn_local(link.clone().drive(stream));
+        let driven = link.clone();
+        tokio::task::spawn_local(async move { driven.drive(stream).await });
         link.set_name(name);
         Ok(link)
     }
@@ -114,11 +115,16 @@ impl Links {
     }
 
     /// Keeps a link for the next client; the caller vouches that its
-    /// connection is in the state of `key` but for its name.
+    /// connection is in the state of `key` but for its name. One that somebody
+    /// may still send a batch down (whose client does not wait for it any
+    /// more) is closed.
     pub fn give_back(&self, key: LinkKey, link: Link) {
+        /// The caller and the task that drives the link.
+        const LAST_HOLDERS: usize = 2;
+        let is_free = link.is_idle() && link.holders() <= LAST_HOLDERS;
         let mut exclusive = self.exclusive.borrow_mut();
         let idle = exclusive.entry(key).or_default();
-        if idle.len() < IDLE_EXCLUSIVE_MAX && link.is_idle() && link.unavailable().is_none() {
+        if is_free && idle.len() < IDLE_EXCLUSIVE_MAX && link.unavailable().is_none() {
             idle.push(link);
         } else {
             link.close();
@@ -169,7 +175,7 @@ impl Links {
                     if is_default {
                         (self.on_change)(Ok(()));
                     }
-                    link.clone().drive(stream).await
+                    link.drive(stream).await
                 }
                 Err(error) => Rc::from(error.to_string()),
             };
@@ -188,7 +194,7 @@ impl Links {
     /// Closes shared links that no client holds, but for the default one.
     async fn sweep(self: Rc<Self>) {
         /// The map and the task that keeps the link connected.
-        const OWN_HOLDERS: usize = 3;
+        const OWN_HOLDERS: usize = 2;
         let mut interval = tokio::time::interval(SWEEP_INTERVAL);
         let default = self.default_key();
         loop {

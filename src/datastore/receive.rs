@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::link::Inner;
+use super::link::{Inner, Slot};
 use crate::protocol::Expect;
 use crate::protocol::resp::replies::{
     self, ReplyError, ReplyFrame, ReplyScanner, SubscriptionKind,
@@ -31,6 +31,7 @@ struct Confirmations {
 }
 
 /// What a frame is to the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Frame {
     /// Answers the command at the head.
     Reply,
@@ -50,117 +51,127 @@ impl Receiver {
         input: &mut BytesMut,
         inner: &mut Inner,
     ) -> Result<(), ReplyError> {
+        match inner.unsolicited {
+            None => self.receive_shared(input, inner),
+            Some(_) => self.receive_exclusive(input, inner),
+        }
+    }
+
+    /// No client of a shared link has asked for more than replies. A push can
+    /// come all the same: a client of another server may name this connection
+    /// as the one to tell of changed keys.
+    fn receive_shared(
+        &mut self,
+        input: &mut BytesMut,
+        inner: &mut Inner,
+    ) -> Result<(), ReplyError> {
         let mut position = 0;
-        loop {
-            let Some(&slot) = inner.pending.front() else {
-                position = self.receive_unasked(input, position, inner)?;
-                break;
-            };
-            let start = position;
-            let complete = self.receive_for(slot, input, &mut position, inner)?;
-            let replies = &mut inner.slots[slot].replies;
-            if start == 0
-                && position == input.len()
-                && position >= SWAPPED_BYTES_MIN
-                && replies.bytes.is_empty()
-            {
-                std::mem::swap(input, &mut replies.bytes);
-                position = 0;
-            } else {
-                replies.bytes.extend_from_slice(&input[start..position]);
-            }
-            if !complete {
+        while let Some(&slot) = inner.pending.front() {
+            let is_complete = self.take_replies(&mut inner.slots[slot], input, &mut position)?;
+            if !is_complete {
                 break;
             }
             inner.pending.pop_front();
-            inner.subscriptions = self.subscribed.counts.iter().sum();
             inner.finish(slot);
+        }
+        while inner.pending.is_empty()
+            && let Some(frame) = self.scanner.next(&input[position..])?
+        {
+            position += frame.end;
+        }
+        input.advance(position);
+        Ok(())
+    }
+
+    /// Takes replies for the batch at the head; whether it has all of them.
+    fn take_replies(
+        &mut self,
+        slot: &mut Slot,
+        input: &mut BytesMut,
+        position: &mut usize,
+    ) -> Result<bool, ReplyError> {
+        let replies = &mut slot.replies;
+        let mut copied = *position;
+        while replies.ends.len() < slot.expected {
+            let Some(frame) = self.scanner.next(&input[*position..])? else {
+                break;
+            };
+            if frame.kind == b'>' {
+                replies.bytes.extend_from_slice(&input[copied..*position]);
+                *position += frame.end;
+                copied = *position;
+                continue;
+            }
+            *position += frame.end;
+            let end = replies.bytes.len() + *position - copied;
+            replies.ends.push(end as u32);
+            replies.errors |= is_error(&frame);
+        }
+        *position = take_bytes(&mut replies.bytes, input, copied, *position);
+        Ok(replies.ends.len() == slot.expected)
+    }
+
+    /// Takes one frame after another, and tells replies from what was not
+    /// asked for.
+    fn receive_exclusive(
+        &mut self,
+        input: &mut BytesMut,
+        inner: &mut Inner,
+    ) -> Result<(), ReplyError> {
+        let mut position = 0;
+        while let Some(frame) = self.scanner.next(&input[position..])? {
+            let end = position + frame.end;
+            let bytes = &input[position..end];
+            let Some(&key) = inner.pending.front() else {
+                self.count(bytes);
+                inner.push_unasked(bytes);
+                position = end;
+                continue;
+            };
+            let expect = inner.slots[key].expect;
+            let kind = self.kind_of(&frame, bytes, expect, inner);
+            if kind == Frame::Push {
+                inner.push_unasked(bytes);
+                position = end;
+                continue;
+            }
+            let slot = &mut inner.slots[key];
+            let is_last = match kind {
+                Frame::Confirmation => self.confirm(&slot.replies.batch, bytes),
+                _ if expect == Expect::Confirmations => {
+                    self.confirmations = None;
+                    true
+                }
+                _ => slot.replies.ends.len() + 1 == slot.expected,
+            };
+            inner.take_unasked(key);
+            let replies = &mut inner.slots[key].replies;
+            position = take_bytes(&mut replies.bytes, input, position, end);
+            if kind == Frame::Reply || is_last {
+                replies.ends.push(replies.bytes.len() as u32);
+                replies.errors |= is_error(&frame);
+            }
+            if is_last {
+                inner.pending.pop_front();
+                inner.subscriptions = self.subscribed.counts.iter().sum();
+                inner.finish(key);
+            }
         }
         input.advance(position);
         inner.subscriptions = self.subscribed.counts.iter().sum();
         Ok(())
     }
 
-    /// Takes frames for the batch at the head; whether it has all of them.
-    fn receive_for(
-        &mut self,
-        slot: usize,
-        input: &[u8],
-        position: &mut usize,
-        inner: &mut Inner,
-    ) -> Result<bool, ReplyError> {
-        let shared = inner.unsolicited.is_none();
-        let slot = &mut inner.slots[slot];
-        let before = *position;
-        let taken = slot.replies.bytes.len();
-        let end_of = |position: usize| (taken + position - before) as u32;
-        while slot.replies.ends.len() < slot.expected {
-            let Some(frame) = self.scanner.next(&input[*position..])? else {
-                return Ok(false);
-            };
-            let bytes = &input[*position..*position + frame.end];
-            if shared {
-                // Nothing unasked comes on a shared link: no client of it has
-                // asked for any.
-                *position += frame.end;
-                slot.replies.ends.push(end_of(*position));
-                slot.replies.errors |= matches!(frame.kind, b'-' | b'!');
-                continue;
-            }
-            let kind = self.kind_of(&frame, bytes, slot.expect);
-            *position += frame.end;
-            match kind {
-                Frame::Push => {}
-                Frame::Reply => {
-                    slot.replies.ends.push(end_of(*position));
-                    slot.replies.errors |= matches!(frame.kind, b'-' | b'!');
-                    if slot.expect == Expect::Confirmations {
-                        self.confirmations = None;
-                        return Ok(true);
-                    }
-                }
-                Frame::Confirmation => {
-                    if self.confirm(&slot.replies.batch, bytes) {
-                        slot.replies.ends.push(end_of(*position));
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Takes frames while no batch is in flight.
-    fn receive_unasked(
-        &mut self,
-        input: &[u8],
-        mut position: usize,
-        inner: &mut Inner,
-    ) -> Result<usize, ReplyError> {
-        let start = position;
-        while let Some(frame) = self.scanner.next(&input[position..])? {
-            let bytes = &input[position..position + frame.end];
-            self.count(bytes);
-            position += frame.end;
-        }
-        if let Some(unsolicited) = &mut inner.unsolicited
-            && start < position
-        {
-            unsolicited.bytes.extend_from_slice(&input[start..position]);
-            if let Some(waker) = unsolicited.waker.take() {
-                waker.wake();
-            }
-        }
-        Ok(position)
-    }
-
-    fn kind_of(&self, frame: &ReplyFrame, bytes: &[u8], expect: Expect) -> Frame {
-        let is_monitor_line = frame.kind == b'+' && bytes.get(1).is_some_and(u8::is_ascii_digit);
+    fn kind_of(&self, frame: &ReplyFrame, bytes: &[u8], expect: Expect, inner: &Inner) -> Frame {
+        let is_monitor_line = inner.unasked.monitor_lines
+            && frame.kind == b'+'
+            && bytes.get(1).is_some_and(u8::is_ascii_digit);
         if is_monitor_line {
             return Frame::Push;
         }
+        let is_subscribed = self.subscribed.any() || inner.unasked.messages;
         let may_be_message = frame.kind == b'>'
-            || (frame.kind == b'*' && (expect == Expect::Confirmations || self.subscribed.any()));
+            || (frame.kind == b'*' && (expect == Expect::Confirmations || is_subscribed));
         if !may_be_message {
             return Frame::Reply;
         }
@@ -252,9 +263,28 @@ impl Subscribed {
     }
 }
 
+/// Moves a part of `input` to the end of `into`; returns what is the end of
+/// that part in `input` afterwards. All of a large input is not copied.
+fn take_bytes(into: &mut BytesMut, input: &mut BytesMut, start: usize, end: usize) -> usize {
+    let is_all = start == 0 && end == input.len();
+    if is_all && SWAPPED_BYTES_MIN <= end && into.is_empty() {
+        std::mem::swap(input, into);
+        return 0;
+    }
+    into.extend_from_slice(&input[start..end]);
+    end
+}
+
+fn is_error(frame: &ReplyFrame) -> bool {
+    matches!(frame.kind, b'-' | b'!')
+}
+
 fn is_message(kind: SubscriptionKind) -> bool {
     matches!(
         kind,
         SubscriptionKind::Message | SubscriptionKind::PMessage | SubscriptionKind::SMessage
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,8 @@ struct InFlight {
     future: ResponseFuture,
     action: Action,
     blocking: bool,
+    /// The client has turned replies off.
+    silent: bool,
     bytes: usize,
 }
 
@@ -197,11 +199,13 @@ impl Connection {
             let Poll::Ready(Ok(replies)) = Pin::new(&mut first.future).poll(cx) else {
                 return;
             };
-            let InFlight { action, bytes, .. } =
-                self.in_flight.pop_front().expect("there is a front");
-            self.in_flight_bytes -= bytes;
-            self.apply(action, &replies);
-            self.write(replies);
+            let done = self.in_flight.pop_front().expect("there is a front");
+            self.in_flight_bytes -= done.bytes;
+            self.apply(done.action, &replies);
+            match done.silent {
+                false => self.write(replies),
+                true => self.write_unasked(replies),
+            }
         }
         self.hold = false;
         if self.exclusive {
@@ -448,14 +452,7 @@ impl Connection {
     /// back what follows until it is done.
     pub(super) fn send(&mut self, mut batch: Batch, action: Action) {
         batch.database = self.session.key.database;
-        match self.session.replies {
-            ReplyMode::On => {}
-            ReplyMode::Off => batch.expect = Expect::Nothing,
-            ReplyMode::SkipNext => {
-                batch.expect = Expect::Nothing;
-                self.session.replies = ReplyMode::On;
-            }
-        }
+        let silent = self.take_silence();
         batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
         let (blocking, bytes) = (batch.blocking, batch.bytes.len());
@@ -466,17 +463,32 @@ impl Connection {
             future: self.service.call(batch),
             action,
             blocking,
+            silent,
             bytes,
         });
     }
 
+    /// Whether the command that is handled now goes unanswered. The datastore
+    /// answers all of them: what became of a mutation has to be known.
+    fn take_silence(&mut self) -> bool {
+        let mode = self.session.replies;
+        if mode == ReplyMode::SkipNext {
+            self.session.replies = ReplyMode::On;
+        }
+        mode != ReplyMode::On
+    }
+
     /// Puts an answer of the sidecar's own behind what is being written.
     pub(super) fn reply(&mut self, bytes: &[u8]) {
-        if self.session.replies == ReplyMode::On {
-            let pool = &self.context.pool;
-            let output = self.output.get_or_insert_with(|| pool.take_replies());
-            output.bytes.extend_from_slice(bytes);
+        if !self.take_silence() {
+            self.put(bytes);
         }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let pool = &self.context.pool;
+        let output = self.output.get_or_insert_with(|| pool.take_replies());
+        output.bytes.extend_from_slice(bytes);
     }
 
     /// Closes when everything is written.
@@ -504,6 +516,19 @@ impl Connection {
     /// What the client has sent that has not been looked at.
     pub(super) fn take_rest(&mut self) -> BytesMut {
         std::mem::take(&mut self.input).bytes
+    }
+
+    /// Of the answer to a client that has turned replies off, what the
+    /// datastore tells it all the same: pushes and confirmations.
+    fn write_unasked(&mut self, mut replies: Replies) {
+        let is_confirmed = replies.batch.expect == Expect::Confirmations && !replies.errors;
+        if is_confirmed && replies.failure.is_none() {
+            return self.write(replies);
+        }
+        for (from, to) in std::mem::take(&mut replies.pushes) {
+            self.put(&replies.bytes[from as usize..to as usize]);
+        }
+        self.context.pool.give(replies);
     }
 
     fn write(&mut self, replies: Replies) {

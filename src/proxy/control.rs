@@ -12,7 +12,7 @@ use super::ConnectionMode;
 use super::connection::Connection;
 use super::session::{Action, ReplyMode, Session};
 use crate::datastore::handshake::push_command;
-use crate::datastore::{Identity, Link, LinkKey, OpenError};
+use crate::datastore::{Identity, Link, LinkKey, OpenError, Unasked};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
 use crate::protocol::resp::scanner::Frame;
@@ -59,13 +59,13 @@ impl Connection {
             Control::Shutdown => self.send(batch.as_read(), Action::Shutdown),
             Control::Unwatch if !self.exclusive => self.send(batch.as_read(), Action::None),
             Control::Sync => self.stream_replication(batch).await,
+            Control::ClientReply => self.client_reply(batch, &arguments),
             Control::Multi
             | Control::Watch
             | Control::Unwatch
             | Control::Subscribe
             | Control::Unsubscribe
             | Control::Monitor
-            | Control::ClientReply
             | Control::ClientTracking
             | Control::ConnectionFlag
             | Control::Blocking => {
@@ -105,9 +105,22 @@ impl Connection {
             }
             _ => {
                 // Whatever it does when it is executed, it does to this connection.
-                let keeps_state = !matches!(control, Control::Blocking | Control::ClientId);
-                self.session.sticky |=
-                    keeps_state && control != Control::Multi && control != Control::Watch;
+                self.session.sticky |= !matches!(
+                    control,
+                    Control::Blocking
+                        | Control::ClientGetName
+                        | Control::ClientId
+                        | Control::Multi
+                        | Control::Unwatch
+                        | Control::Watch
+                );
+                if control == Control::Subscribe {
+                    // Its confirmation will be a part of EXEC's reply.
+                    self.route.link().expect_unasked(Unasked {
+                        messages: true,
+                        ..Unasked::default()
+                    });
+                }
                 self.send(batch.as_read(), Action::Queue(None));
             }
         }
@@ -131,7 +144,6 @@ impl Connection {
                 Action::Subscriptions
             }
             Control::ClientTracking => Action::Tracking(is(2, b"ON")),
-            Control::ClientReply => return self.client_reply(batch, &is),
             Control::Blocking => {
                 batch.blocking = true;
                 if is(0, b"WAIT") || is(0, b"WAITAOF") {
@@ -146,6 +158,11 @@ impl Connection {
             }
             _ => {
                 self.session.sticky = true;
+                let monitor_lines = control == Control::Monitor;
+                self.route.link().expect_unasked(Unasked {
+                    monitor_lines,
+                    ..Unasked::default()
+                });
                 Action::None
             }
         };
@@ -156,20 +173,19 @@ impl Connection {
         self.send(batch, action);
     }
 
-    fn client_reply(&mut self, mut batch: Batch, is: &dyn Fn(usize, &[u8]) -> bool) {
-        let mode = match () {
-            () if is(2, b"OFF") => ReplyMode::Off,
-            () if is(2, b"SKIP") => ReplyMode::SkipNext,
-            () if is(2, b"ON") => ReplyMode::On,
-            () => return self.send(batch.as_read(), Action::None),
-        };
-        // ON answers even if replies were off; OFF and SKIP do not answer.
-        self.session.replies = ReplyMode::On;
-        if mode != ReplyMode::On {
-            batch.expect = Expect::Nothing;
+    fn client_reply(&mut self, batch: Batch, arguments: &Owned) {
+        let option = arguments.get(2).map(|option| option.to_ascii_uppercase());
+        match (option.as_deref(), self.session.replies) {
+            (Some(b"ON"), _) => {
+                self.session.replies = ReplyMode::On;
+                self.reply(b"+OK\r\n");
+            }
+            (Some(b"OFF"), _) => self.session.replies = ReplyMode::Off,
+            (Some(b"SKIP"), ReplyMode::Off) => {}
+            (Some(b"SKIP"), _) => self.session.replies = ReplyMode::SkipNext,
+            // The datastore says what is wrong with it.
+            _ => self.send(batch.as_read(), Action::None),
         }
-        self.send(batch.as_read(), Action::None);
-        self.session.replies = mode;
     }
 
     fn client_name(&mut self, control: Control, batch: Batch, arguments: &Owned) {
@@ -217,10 +233,14 @@ impl Connection {
     /// HELLO, AUTH and SELECT.
     async fn change_key(&mut self, control: Control, batch: Batch, arguments: &Owned) {
         let Some((key, name)) = self.wanted(control, arguments) else {
-            // Not well-formed: the datastore says what is wrong with it, on a
-            // connection that nobody shares.
+            // Not well-formed: the datastore says what is wrong with it. It may
+            // have done a part of it before (AUTH within HELLO), so that nobody
+            // else may have the connection, now or later.
             return match self.make_exclusive().await {
-                Ok(()) => self.send(batch.as_read(), Action::None),
+                Ok(()) => {
+                    self.session.sticky = true;
+                    self.send(batch.as_read(), Action::None);
+                }
                 Err(_) => self.unavailable(&batch),
             };
         };
@@ -352,7 +372,7 @@ impl Connection {
                 }
                 self.session.watching = false;
             }
-            Action::Discard => {
+            Action::Discard if !is_error => {
                 self.session.transaction = None;
                 self.session.watching = false;
             }
@@ -396,16 +416,23 @@ impl Connection {
 
     fn apply_ok(&mut self, action: Action) {
         match action {
-            Action::Name(name) => self.session.name = (!name.is_empty()).then_some(name),
+            Action::Name(name) => self.be_called(name),
             Action::Become(key) => self.become_key(key),
             Action::Greet(key, name) => {
                 self.become_key(key);
                 if let Some(name) = name {
-                    self.session.name = (!name.is_empty()).then_some(name);
+                    self.be_called(name);
                 }
             }
             _ => {}
         }
+    }
+
+    fn be_called(&mut self, name: Vec<u8>) {
+        if self.exclusive {
+            self.route.link().note_name(&name);
+        }
+        self.session.name = (!name.is_empty()).then_some(name);
     }
 
     fn become_key(&mut self, key: LinkKey) {

@@ -4,7 +4,8 @@
 use crate::datastore::LinkKey;
 use crate::protocol::Transaction;
 
-/// Whether the datastore answers a client.
+/// Whether a client hears the replies to its commands. The datastore is not
+/// told: it answers all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReplyMode {
     /// It does.
@@ -12,7 +13,7 @@ pub enum ReplyMode {
     On,
     /// It does not (CLIENT REPLY OFF).
     Off,
-    /// It leaves out the next command's reply (CLIENT REPLY SKIP).
+    /// The next command's reply is left out (CLIENT REPLY SKIP).
     SkipNext,
 }
 
@@ -29,7 +30,7 @@ pub struct Session {
     pub queued_database: Option<u32>,
     /// Whether keys are watched.
     pub watching: bool,
-    /// Whether the datastore answers.
+    /// Whether the client hears replies.
     pub replies: ReplyMode,
     /// Whether the datastore tells of changed keys (CLIENT TRACKING ON).
     pub tracking: bool,
@@ -59,7 +60,6 @@ impl Session {
     pub fn is_stateless(&self) -> bool {
         self.transaction.is_none()
             && !self.watching
-            && self.replies == ReplyMode::On
             && !self.tracking
             && !self.subscribed
             && !self.sticky

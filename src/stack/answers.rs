@@ -29,12 +29,8 @@ pub fn answer_rest(
     reason: &str,
     mut mutation: impl FnMut(&mut Replies, usize),
 ) {
-    if replies.batch.expect == crate::protocol::Expect::Nothing {
-        return;
-    }
     // What came of an incomplete reply is no reply.
-    let end = replies.ends.last().map_or(0, |end| *end as usize);
-    replies.bytes.truncate(end);
+    replies.cut_incomplete();
     for index in replies.ends.len()..replies.batch.commands.len() {
         match replies.batch.commands[index].class {
             Class::Mutation => mutation(replies, index),

@@ -1,0 +1,203 @@
+//! What a client's connection is to Redis, through the sidecar: state that is
+//! begun, changed, refused and lost. Compared with Redis itself where the
+//! client can see a difference, and with the journal where it cannot.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Client, Redis, RedisOptions, Sidecar, SidecarOptions, until};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Every record but heartbeats as `journal tail` shows it, without offset,
+/// time, region, namespace and sequences: `db0 mutation final SET k v`.
+fn journal(sidecar: &Sidecar) -> Vec<String> {
+    let output = sidecar.command(&["journal", "tail"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text.lines().filter(|line| !line.ends_with("heartbeat"));
+    lines
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let body = match words[6] {
+                "outcome" => [&["outcome"], &words[9..]].concat(),
+                _ => words[6..].to_vec(),
+            };
+            format!("{} {}", words[4], body.join(" "))
+        })
+        .collect()
+}
+
+/// Waits until the journal is exactly `expected`: outcomes are written without
+/// anybody waiting for them.
+fn check_journal(sidecar: &Sidecar, expected: &[&str]) {
+    let found = until("the records", DEADLINE, || {
+        let found = journal(sidecar);
+        (expected.len() <= found.len()).then_some(found)
+    });
+    assert_eq!(found, expected);
+}
+
+/// Sends one inline command after the other and checks each reply.
+fn check(client: &mut Client, conversation: &[(&str, &str)]) {
+    for (command, reply) in conversation {
+        client.send(format!("{command}\r\n").as_bytes());
+        let found = client.reply();
+        assert_eq!(String::from_utf8_lossy(&found), *reply, "{command}");
+    }
+}
+
+const OK: &str = "+OK\r\n";
+const QUEUED: &str = "+QUEUED\r\n";
+
+#[test]
+fn mutations_whose_replies_are_turned_off_are_told_all_the_same() {
+    for connection in ["shared", "dedicated"] {
+        let redis = Redis::start();
+        let sidecar = Sidecar::with(SidecarOptions::new(&redis).connection(connection));
+        let mut client = sidecar.client();
+        client.send(
+            b"LPUSH list a\r\nCLIENT REPLY OFF\r\nSET k 1\r\nSET list x\r\nINCR list\r\n\
+              MULTI\r\nSET t 1\r\nSPOP none\r\nEXEC\r\nCLIENT REPLY SKIP\r\nCLIENT NOSUCH\r\n\
+              CLIENT REPLY ON\r\nCLIENT REPLY SKIP\r\nCLIENT GETNAME\r\nGET k\r\n\
+              CLIENT REPLY SKIP\r\nCLIENT REPLY SKIP\r\nGET k\r\nGET t\r\n",
+        );
+        assert_eq!(client.reply(), b":1\r\n");
+        assert_eq!(client.reply(), b"+OK\r\n");
+        assert_eq!(client.reply(), b"$1\r\n1\r\n");
+        assert_eq!(client.reply(), b"$1\r\n1\r\n");
+        assert!(client.silent_for(Duration::from_millis(50)));
+        let journaled = [
+            "db0 mutation final LPUSH list a",
+            "db0 mutation final SET k 1",
+            "db0 mutation final SET list x",
+            "db0 mutation final INCR list",
+            "db0 outcome rejected ERR value is not an integer or out of range",
+            "db0 mutation intent SET t 1; SPOP none",
+            "db0 outcome effects SET t 1",
+        ];
+        check_journal(&sidecar, &journaled);
+    }
+}
+
+#[test]
+fn confirmations_and_messages_come_though_replies_are_off() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis);
+    let mut client = sidecar.client();
+    client.send(b"CLIENT REPLY OFF\r\nSUBSCRIBE c\r\n");
+    assert_eq!(
+        client.reply(),
+        b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
+    );
+    sidecar.client().command(&["PUBLISH", "c", "m"]);
+    assert_eq!(
+        client.reply(),
+        b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n"
+    );
+}
+
+#[test]
+fn an_identity_that_was_taken_on_by_half_is_not_the_next_clients() {
+    let redis = Redis::start();
+    let mut direct = redis.client();
+    check(&mut direct, &[("ACL SETUSER boss on >secret ~* +@all", OK)]);
+    let sidecar = Sidecar::start(&redis);
+    // Redis authenticates, then refuses the name, and leaves it at that.
+    let mut client = sidecar.client();
+    client.send(b"HELLO 3 AUTH boss secret SETNAME \"not good\"\r\nPING\r\n");
+    assert_eq!(client.reply()[0], b'-');
+    assert_eq!(client.reply(), b"+PONG\r\n");
+    for _ in 0..2 {
+        let mut next = sidecar.client();
+        check(
+            &mut next,
+            &[("WATCH k", OK), ("ACL WHOAMI", "$7\r\ndefault\r\n")],
+        );
+    }
+}
+
+#[test]
+fn a_transaction_that_could_not_be_discarded_is_not_the_next_clients() {
+    let redis = Redis::start();
+    let mut direct = redis.client();
+    let rule = "ACL SETUSER app on >p ~* &* +@all -discard";
+    check(&mut direct, &[(rule, OK)]);
+    let sidecar = Sidecar::start(&redis);
+    let mut client = sidecar.client();
+    check(
+        &mut client,
+        &[("AUTH app p", OK), ("MULTI", OK), ("SET k 1", QUEUED)],
+    );
+    assert!(client.command(&["DISCARD"]).starts_with(b"-NOPERM"));
+    let mut next = sidecar.client();
+    check(&mut next, &[("AUTH app p", OK), ("WATCH k", OK)]);
+    assert!(client.command(&["EXEC"]).starts_with(b"-EXECABORT"));
+    check(&mut client, &[("SET k 2", OK)]);
+    let journaled = [
+        "db0 mutation final SET k 1",
+        "db0 outcome rejected EXECABORT Transaction discarded because of previous errors.",
+        "db0 mutation final SET k 2",
+    ];
+    check_journal(&sidecar, &journaled);
+}
+
+#[test]
+fn connections_are_called_what_their_clients_are() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis);
+    let names = |expected: &str| {
+        let found = until("the names", DEADLINE, || {
+            let list = redis.client().command(&["CLIENT", "LIST"]);
+            let list = String::from_utf8_lossy(&list).into_owned();
+            list.contains(expected).then_some(list)
+        });
+        found
+    };
+    let mut client = sidecar.client();
+    check(
+        &mut client,
+        &[
+            ("MULTI", OK),
+            ("DISCARD", OK),
+            ("WATCH k", OK),
+            ("CLIENT SETNAME first", OK),
+        ],
+    );
+    names("name=first");
+    check(&mut client, &[("UNWATCH", OK), ("PING", "+PONG\r\n")]);
+    let mut second = sidecar.client();
+    check(&mut second, &[("WATCH k", OK), ("PING", "+PONG\r\n")]);
+    assert!(!names("name=wal-sidecar").contains("name=first"));
+}
+
+#[test]
+fn a_script_may_answer_what_looks_like_a_line_of_monitor() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::with(SidecarOptions::new(&redis).connection("dedicated"));
+    let mut client = sidecar.client();
+    let script = "EVAL \"return {ok='1700000000.5 x'}\" 0";
+    check(&mut client, &[(script, "+1700000000.5 x\r\n")]);
+    check(&mut client, &[("MONITOR", OK)]);
+    redis.client().command(&["ECHO", "seen"]);
+    assert!(String::from_utf8_lossy(&client.reply()).contains("\"ECHO\" \"seen\""));
+}
+
+#[test]
+fn invalidations_come_beside_a_transaction_that_is_journaled() {
+    let redis = Redis::with(RedisOptions::default());
+    let sidecar = Sidecar::start(&redis);
+    let mut client = sidecar.client();
+    client.send(b"HELLO 3\r\nCLIENT TRACKING ON\r\nGET a\r\nGET b\r\nMULTI\r\n");
+    client.replies(5);
+    redis.client().command(&["MSET", "a", "1", "b", "2"]);
+    client.send(b"SET a 3\r\nSET b 4\r\nEXEC\r\n");
+    let mut replies = Vec::new();
+    while !replies.ends_with(b"*2\r\n+OK\r\n+OK\r\n") {
+        replies.extend(client.reply());
+    }
+    let text = String::from_utf8_lossy(&replies);
+    assert_eq!(text.matches("invalidate").count(), 2, "{text}");
+    check_journal(&sidecar, &["db0 mutation final SET a 3; SET b 4"]);
+}
