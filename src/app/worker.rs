@@ -176,11 +176,14 @@ fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
         };
         Links::start(options::datastore(&namespace), Rc::clone(&pool), on_change)
     };
+    let in_flight =
+        in_flight::Counters::new(limits.in_flight_batches_max, limits.in_flight_bytes_max);
     let journal = journal::Shared::new(journal::Options {
         table: Arc::clone(&shared.table),
         policy: Arc::clone(&shared.policy),
         writer,
         appender,
+        in_flight: Rc::clone(&in_flight),
         metrics: Rc::clone(&metrics),
     });
     tokio::task::spawn_local(journal::pump(journal.clone()));
@@ -194,10 +197,7 @@ fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
         links,
         stack: stack::Shared {
             journal,
-            in_flight: in_flight::Counters::new(
-                limits.in_flight_batches_max,
-                limits.in_flight_bytes_max,
-            ),
+            in_flight,
             deadlines: Deadlines::start(limits.request_timeout, Rc::clone(&metrics)),
             metrics: Rc::clone(&metrics),
         },

@@ -36,21 +36,40 @@ impl Route {
 }
 
 /// Sends batches down a route.
-#[derive(Clone)]
-pub struct Forward {
-    route: Route,
+pub struct Forward(Way);
+
+enum Way {
+    /// Whichever link is in use when a batch is sent.
+    Route(Route),
+    /// This one.
+    Link(Link),
+}
+
+/// A clone keeps to the link that is in use when it is made: a batch that waits
+/// for the journal goes where it would have gone, wherever its connection has
+/// moved by then.
+impl Clone for Forward {
+    fn clone(&self) -> Forward {
+        Forward(Way::Link(match &self.0 {
+            Way::Route(route) => route.link(),
+            Way::Link(link) => link.clone(),
+        }))
+    }
 }
 
 impl Forward {
     /// Sends batches down `route`.
     pub fn new(route: Route) -> Forward {
-        Forward { route }
+        Forward(Way::Route(route))
     }
 }
 
 impl Upstream for Forward {
     fn unavailable(&self) -> Option<Rc<str>> {
-        self.route.0.borrow().unavailable()
+        match &self.0 {
+            Way::Route(route) => route.0.borrow().unavailable(),
+            Way::Link(link) => link.unavailable(),
+        }
     }
 }
 
@@ -64,7 +83,10 @@ impl Service<Batch> for Forward {
     }
 
     fn call(&mut self, batch: Batch) -> Forwarded {
-        Forwarded(self.route.0.borrow().send(batch))
+        Forwarded(match &self.0 {
+            Way::Route(route) => route.0.borrow().send(batch),
+            Way::Link(link) => link.send(batch),
+        })
     }
 }
 
@@ -82,5 +104,30 @@ impl Future for Forwarded {
 impl Shape for Forwarded {
     fn shape(&self) -> Batch {
         self.0.shape()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Class, Command, Pool};
+
+    #[test]
+    fn a_clone_keeps_to_its_link() {
+        let link = || {
+            let link = Link::new(Rc::new(Pool::default()), 1 << 20, false);
+            link.set_up();
+            link
+        };
+        let (before, after) = (link(), link());
+        let route = Route::new(before.clone());
+        let mut forward = Forward::new(route.clone());
+        let mut waiting = forward.clone();
+        route.set(after.clone());
+        let batch = || Batch::single(b"PING\r\n", Command::UNKNOWN, Class::Read);
+        let _late = waiting.call(batch());
+        assert_eq!((before.is_idle(), after.is_idle()), (false, true));
+        let _next = forward.call(batch());
+        assert!(!after.is_idle());
     }
 }

@@ -99,13 +99,14 @@ impl<S: BatchService> Service<Batch> for InFlight<S> {
 }
 
 /// Counted as in flight until it is dropped.
-struct Permit {
+pub struct Permit {
     counters: Rc<Counters>,
     bytes: usize,
 }
 
 impl Permit {
-    fn take(counters: &Rc<Counters>, bytes: usize) -> Permit {
+    /// Counts one batch of so many bytes, whether or not there is room.
+    pub fn take(counters: &Rc<Counters>, bytes: usize) -> Permit {
         counters.batches.set(counters.batches.get() + 1);
         counters.bytes.set(counters.bytes.get() + bytes);
         Permit {

@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use tower::Service;
 
+use super::in_flight::Counters;
 use super::metrics::Metrics;
 use super::policy::Policy;
 use super::{BatchService, Expire, Shape, Upstream, answers};
@@ -40,7 +41,8 @@ pub use pump::{heartbeats, pump};
 use record::{Journaled, Recorder};
 use state::{Entry, State};
 
-/// What the journal layer stands on.
+/// What the journal layer stands on. A clone of it sends a batch later as the
+/// service would have sent it when the clone was made.
 pub trait Below: BatchService<Future: Shape> + Clone + 'static {}
 
 impl<S: BatchService<Future: Shape> + Clone + 'static> Below for S {}
@@ -55,6 +57,9 @@ pub struct Options {
     pub writer: Writer,
     /// Takes them.
     pub appender: Appender,
+    /// Counts batches that go on without their client: the time a client waits
+    /// is limited, what is under way then is not.
+    pub in_flight: Rc<Counters>,
     /// What is counted.
     pub metrics: Rc<Metrics>,
 }
@@ -82,6 +87,7 @@ impl<S: Below> Shared<S> {
                     own.clone(),
                     recorder,
                     options.appender,
+                    options.in_flight,
                     options.metrics,
                 ))
             }),
@@ -274,3 +280,6 @@ impl<S: Below> Drop for Journaling<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,12 @@ impl Count {
         self.0.set(self.0.get() + n);
     }
 
+    /// What has not been added to the metric yet.
+    #[cfg(test)]
+    pub(super) fn get(&self) -> u64 {
+        self.0.get()
+    }
+
     fn flush(&self, counter: &Counter) {
         counter.increment(self.0.take());
     }

@@ -1,13 +1,15 @@
 //! Moves records to the journal and batches to the datastore.
 
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::record::now_ms;
-use super::state::State;
+use super::state::{NONE_LOST, State};
 use super::{Below, Shared};
 use crate::journal::{AppendError, Completion};
 use crate::mutation::{Outcome, RecordBatch, RecordKind, decode, v1};
@@ -48,7 +50,7 @@ impl<S: Below> State<S> {
             }
             self.completions = completions;
             self.release();
-            if !is_ready && self.recorder.staging.is_empty() {
+            if !is_ready && !self.has_to_hand_over() {
                 return Poll::Pending;
             }
         }
@@ -56,6 +58,7 @@ impl<S: Below> State<S> {
 
     fn complete(&mut self, completion: Completion) {
         self.completed = completion.ticket + self.skipped;
+        self.count_completed(completion.result.is_ok());
         let Err(error) = completion.result else {
             self.appender.recycle(completion.recycled);
             return;
@@ -72,6 +75,24 @@ impl<S: Below> State<S> {
         }
     }
 
+    /// Counts the mutations of all hand-overs that have a result by now.
+    fn count_completed(&mut self, is_ok: bool) {
+        self.is_failing = !is_ok;
+        while let Some((ticket, mutations)) = self.handed_over.front()
+            && *ticket <= self.completed
+        {
+            match is_ok {
+                true => {
+                    let all = mutations.waiting + mutations.forwarded;
+                    self.metrics.journaled.add(all);
+                }
+                // Those that waited are counted as what becomes of them.
+                false => self.metrics.bypassed.add(mutations.forwarded),
+            }
+            self.handed_over.pop_front();
+        }
+    }
+
     /// Notes records that are not in the journal: their sequences are used
     /// again, and the outcomes among them will be told again. Mutations are
     /// told by whoever waits for them.
@@ -79,10 +100,10 @@ impl<S: Below> State<S> {
         let Some(first) = records.entries.first() else {
             return;
         };
-        if self.lost.len() == self.generation as usize {
-            self.lost.push(first.sequence);
+        if self.lost.get() == NONE_LOST {
+            self.lost.set(first.sequence);
         }
-        let first_lost = self.lost[self.generation as usize];
+        let first_lost = self.lost.get();
         for (entry, bytes) in records.records() {
             if entry.kind != RecordKind::Outcome {
                 continue;
@@ -109,15 +130,19 @@ impl<S: Below> State<S> {
         self.lose(&staged);
         self.failures.push_back((self.next_ticket, error));
         self.completed = self.next_ticket;
-        self.next_ticket += 1;
         self.skipped += 1;
+        self.count_staged();
+        self.count_completed(false);
     }
 
-    /// Begins a new generation when nothing of the old one is on its way.
+    /// Begins a new generation when nothing of the old one is on its way. What
+    /// is told again waits for the next record or heartbeat: the journal is
+    /// likely to refuse it once more, and is not asked in a loop.
     fn resume(&mut self) {
-        let first = self.lost[self.generation as usize];
-        self.recorder.writer.rewind(first - 1);
-        self.generation += 1;
+        let lost = std::mem::replace(&mut self.lost, Rc::new(Cell::new(NONE_LOST)));
+        if lost.get() != NONE_LOST {
+            self.recorder.writer.rewind(lost.get() - 1);
+        }
         self.appender.resume();
         for (database, told) in std::mem::take(&mut self.owed) {
             let recorder = &mut self.recorder;
@@ -131,6 +156,7 @@ impl<S: Below> State<S> {
                 &told_again(told),
             );
         }
+        self.held_back = self.recorder.staging.entries.len();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Turns a batch's mutations into records.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -25,13 +27,25 @@ pub(super) struct Journaled {
     pub waits: bool,
     /// Whether a mutation's effect has to be told from its reply.
     pub has_intent: bool,
-    /// Records lost since are of an earlier generation; see `state.rs`.
-    pub generation: u32,
+    /// How many bytes the batch has.
+    pub bytes: usize,
+    /// The first sequence of the batch's generation that was lost; see `state.rs`.
+    pub lost: Option<Rc<Cell<u64>>>,
 }
 
 impl Journaled {
     pub(super) fn is_empty(&self) -> bool {
         self.sequences.is_empty()
+    }
+
+    /// Whether there is no record with the sequence: the mutation was not
+    /// journaled, or its record was lost.
+    pub(super) fn is_lost(&self, sequence: u64) -> bool {
+        sequence == 0
+            || self
+                .lost
+                .as_ref()
+                .is_some_and(|lost| lost.get() <= sequence)
     }
 }
 
@@ -69,6 +83,7 @@ impl Recorder {
             return journaled;
         }
         journaled.at_ms = now_ms();
+        journaled.bytes = batch.bytes.len();
         let table = self.table.load();
         let policy = self.policy.load();
         for command in &batch.commands {
@@ -134,12 +149,20 @@ impl Recorder {
         let mut is_final = !transaction.watched;
         let mut strictest: Option<KeyPolicy> = None;
         for command in &transaction.commands {
-            if command.class != Class::Mutation {
+            if command.class == Class::Read {
                 continue;
             }
             let mut inline = Vec::new();
             let arguments = arguments::parse(command.of(&transaction.bytes), &mut inline);
+            if command.class == Class::Control {
+                // The database of the commands that follow is another one.
+                owned.push(arguments.iter().map(|a| a.to_vec()).collect());
+                continue;
+            }
             let effect = effect_of(table, command, &arguments);
+            if effect == Effect::None {
+                continue;
+            }
             let own = keys_of(table, command.specification, &arguments);
             strictest = strictest.max(Some(policy.of(own.iter().copied())));
             for key in &own {
@@ -178,7 +201,8 @@ fn note(policy: KeyPolicy, journaled: &mut Journaled) -> bool {
     policy.durability != Durability::Off
 }
 
-/// The keys of a command, without repetition.
+/// The keys of a command, without repetition. Of one that is in no table the
+/// first argument is taken to be it, as that of nearly every command is.
 pub(super) fn keys_of<'a>(
     table: &Table,
     specification: u16,
@@ -186,6 +210,7 @@ pub(super) fn keys_of<'a>(
 ) -> SmallVec<[&'a [u8]; 8]> {
     let mut keys: SmallVec<[&[u8]; 8]> = SmallVec::new();
     if specification == Command::UNKNOWN {
+        keys.extend(arguments.get(1).copied());
         return keys;
     }
     table.keys(specification, arguments, |index| {

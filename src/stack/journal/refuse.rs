@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -15,7 +16,7 @@ use super::record::{Journaled, keys_of};
 use crate::journal::AppendError;
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::Table;
-use crate::protocol::{Batch, Class, Command, Replies};
+use crate::protocol::{Batch, Class, Command, Failure, Replies};
 
 /// A batch whose mutations are answered here, and whose other commands have
 /// been forwarded without them.
@@ -145,29 +146,41 @@ impl<S: Below> Refused<S> {
                 Poll::Pending => return Poll::Pending,
             },
         };
-        let mut merged = Replies::default();
+        let mut merged = Replies {
+            batch: std::mem::take(&mut self.original),
+            failure: forwarded.failure.clone(),
+            ..Replies::default()
+        };
         let mut next = 0;
-        for answer in &self.answers {
+        for (index, answer) in self.answers.iter().enumerate() {
             match answer {
                 Some(answer) => merged.push(&answer.bytes),
-                None => {
-                    let Some(reply) = forwarded.reply(next) else {
-                        break;
-                    };
-                    merged.push(reply);
-                    next += 1;
-                }
+                None if merged.push_from(&forwarded, next) => next += 1,
+                None => answer_missing(&mut merged, index),
             }
         }
-        merged.batch = std::mem::take(&mut self.original);
-        merged.failure = forwarded.failure;
-        if let Some(failure) = merged.failure.clone() {
-            let reason = answers::reason(&failure);
-            // A mutation among the unanswered went without a record.
-            answers::answer_rest(&mut merged, &reason, |replies, _| {
-                answers::uncertain(replies, 0, 0, &reason);
-            });
+        // The DISCARD in an EXEC's place is answered for nobody.
+        let used = forwarded.ends[..next].last().copied().unwrap_or(0);
+        for (from, to) in &forwarded.pushes {
+            if used <= *from {
+                merged.push_unasked(&forwarded.bytes[*from as usize..*to as usize]);
+            }
         }
         Poll::Ready(merged)
+    }
+}
+
+/// Answers a command that was forwarded and got no reply.
+fn answer_missing(merged: &mut Replies, index: usize) {
+    let (reason, is_sent) = match &merged.failure {
+        Some(Failure::NotSent(reason)) => (Rc::clone(reason), false),
+        Some(Failure::NoReply(reason)) => (Rc::clone(reason), true),
+        None => (Rc::from("no reply"), true),
+    };
+    match merged.batch.commands[index].class {
+        // It went without a record.
+        Class::Mutation if is_sent => answers::uncertain(merged, 0, 0, &reason),
+        Class::Mutation => answers::not_journaled(merged, &reason),
+        Class::Read | Class::Control => answers::unavailable(merged, &reason),
     }
 }

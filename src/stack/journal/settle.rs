@@ -8,11 +8,13 @@ use super::state::State;
 use crate::mutation::outcome::{self, transaction::resolve_transaction};
 use crate::mutation::{Outcome, derive};
 use crate::protocol::resp::arguments;
-use crate::protocol::resp::commands::Table;
+use crate::protocol::resp::commands::{Effect, Table};
 use crate::protocol::{Batch, Class, Command, Failure, Replies, Transaction};
 
 /// Why an effect is not known.
 const NO_REPLY: &str = "no reply";
+/// Why a mutation whose record may be in the journal had none.
+const NOT_FORWARDED: &str = "not forwarded: the journal can't tell whether it has the record";
 
 /// The ordinal among the mutations of each command of a batch.
 pub(super) fn ordinals(batch: &Batch) -> Vec<usize> {
@@ -40,10 +42,14 @@ impl<S: Below> State<S> {
     }
 
     fn record_outcomes(&mut self, replies: &Replies, journaled: &Journaled) {
-        let is_plain = !journaled.has_intent && !replies.errors && replies.failure.is_none();
+        // What failed within a transaction is within EXEC's reply.
+        let is_plain = !journaled.has_intent
+            && !replies.errors
+            && replies.failure.is_none()
+            && replies.batch.transaction.is_none();
         if is_plain {
             for sequence in &journaled.sequences {
-                self.settle_one(*sequence, journaled.generation);
+                self.settle_one(*sequence, journaled);
             }
             return;
         }
@@ -56,7 +62,7 @@ impl<S: Below> State<S> {
             let Some(&sequence) = sequences.next() else {
                 break;
             };
-            if self.is_lost(sequence, journaled.generation) {
+            if journaled.is_lost(sequence) {
                 continue;
             }
             let resolved = resolve(&table, replies, index, command, journaled);
@@ -72,7 +78,7 @@ impl<S: Below> State<S> {
         (outcome, key): (Option<Outcome>, Vec<u8>),
     ) {
         let Some(outcome) = outcome else {
-            self.settle_one(sequence, journaled.generation);
+            self.settle_one(sequence, journaled);
             return;
         };
         match outcome {
@@ -92,18 +98,50 @@ impl<S: Below> State<S> {
         self.wake_pump();
     }
 
-    fn settle_one(&mut self, sequence: u64, generation: u32) {
-        if !self.is_lost(sequence, generation) {
+    fn settle_one(&mut self, sequence: u64, journaled: &Journaled) {
+        if !journaled.is_lost(sequence) {
             self.recorder.writer.settle(sequence);
         }
     }
 
-    /// Whether there is no record with the sequence: the mutation was not
-    /// journaled, or its record was lost.
-    fn is_lost(&self, sequence: u64, generation: u32) -> bool {
-        let first_lost = self.lost.get(generation as usize);
-        sequence == 0 || first_lost.is_some_and(|first| *first <= sequence)
+    /// Records that mutations which may be in the journal were not forwarded.
+    pub(super) fn withdraw(&mut self, batch: &Batch, journaled: &Journaled) {
+        let table = self.recorder.table.load_full();
+        let mut sequences = journaled.sequences.iter();
+        for command in &batch.commands {
+            if command.class != Class::Mutation {
+                continue;
+            }
+            let Some(&sequence) = sequences.next() else {
+                break;
+            };
+            if journaled.is_lost(sequence) {
+                continue;
+            }
+            let outcome = Outcome::Rejected(NOT_FORWARDED.to_owned());
+            let key = first_key(&table, batch, command);
+            self.tell(sequence, journaled, batch.database, (Some(outcome), key));
+        }
     }
+}
+
+/// The first key of a mutation, of a transaction's first one for EXEC.
+fn first_key(table: &Table, batch: &Batch, command: &Command) -> Vec<u8> {
+    let of = |command: &Command, bytes: &[u8]| {
+        let mut inline = Vec::new();
+        let arguments = arguments::parse(command.of(bytes), &mut inline);
+        let keys = keys_of(table, command.specification, &arguments);
+        keys.first().map(|key| key.to_vec())
+    };
+    let key = match &batch.transaction {
+        None => of(command, &batch.bytes),
+        Some(transaction) => transaction
+            .commands
+            .iter()
+            .filter(|command| command.class == Class::Mutation)
+            .find_map(|command| of(command, &transaction.bytes)),
+    };
+    key.unwrap_or_default()
 }
 
 /// The outcome of one mutation, if one has to be told, and its first key.
@@ -128,7 +166,7 @@ fn resolve(
     )
     .is_final;
     let Some(reply) = replies.reply(index) else {
-        return (unanswered(replies), key());
+        return (unanswered(replies), first_key(table, batch, command));
     };
     if let Some(transaction) = &batch.transaction {
         return resolve_exec(table, transaction, reply, journaled);
@@ -169,7 +207,9 @@ fn resolve_exec(
         let keys = keys_of(table, command.specification, &arguments);
         let effect = match command.class {
             Class::Mutation => effect_of(table, command, &arguments),
-            Class::Read | Class::Control => crate::protocol::resp::commands::Effect::None,
+            // A SELECT: a part of the effect for those that follow.
+            Class::Control => Effect::Verbatim,
+            Class::Read => Effect::None,
         };
         if command.class == Class::Mutation
             && first_key.is_empty()

@@ -3,8 +3,9 @@
 //! A hand-over that the journal did not take leaves no hole in the sequences:
 //! the journal then takes nothing more from this worker until
 //! [`Appender::resume`], and the writer goes back to the first sequence that
-//! was lost. Batches that hold lost sequences (forwarded without waiting) are
-//! of an earlier generation and settle nothing.
+//! was lost. All that is recorded up to then is of one generation, and shares
+//! a cell with the first sequence that it lost: batches that hold that one or
+//! a later one (forwarded without waiting) settle nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 
 use super::super::answers;
+use super::super::in_flight::{Counters, Permit};
 use super::super::metrics::Metrics;
 use super::Below;
 use super::record::{Journaled, Recorder, now_ms};
@@ -38,11 +40,19 @@ pub(super) struct State<S: Below> {
     pub(super) completed: Ticket,
     /// Of those, the ones that failed and may still have batches in the queue.
     pub(super) failures: VecDeque<(Ticket, AppendError)>,
-    /// The first sequence lost at the end of each generation.
-    pub(super) lost: Vec<u64>,
+    /// The first sequence lost in this generation, [`NONE_LOST`] while none is.
+    pub(super) lost: Rc<Cell<u64>>,
     /// Outcomes to be told again, with their databases.
     pub(super) owed: Vec<(u32, crate::mutation::v1::Outcome)>,
-    pub(super) generation: u32,
+    /// So many records are staged that wait for others to be handed over with:
+    /// the journal did not take them last time, and is not asked in a loop.
+    pub(super) held_back: usize,
+    /// Whether the journal did not take the last hand-over that completed.
+    pub(super) is_failing: bool,
+    /// How many mutations are in what is staged now, and in each hand-over.
+    pub(super) staged: Mutations,
+    pub(super) handed_over: VecDeque<(Ticket, Mutations)>,
+    in_flight: Rc<Counters>,
     pub(super) pump: Option<Waker>,
     pub(super) pump_woken: bool,
     pub(super) completions: Vec<Completion>,
@@ -50,6 +60,18 @@ pub(super) struct State<S: Below> {
     detached: usize,
     own: Weak<RefCell<State<S>>>,
     heartbeat_sequence: u64,
+}
+
+/// In [`State::lost`]: nothing is lost.
+pub(super) const NONE_LOST: u64 = u64::MAX;
+
+/// How many mutations are recorded in one hand-over.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Mutations {
+    /// Of batches that wait for it.
+    pub(super) waiting: u64,
+    /// Of batches that are forwarded already.
+    pub(super) forwarded: u64,
 }
 
 /// One batch in the queue, or forwarded from it.
@@ -61,8 +83,8 @@ pub(super) struct Entry<S: Below> {
     queued: Rc<Cell<usize>>,
     pub(super) progress: Progress<S>,
     waker: Option<Waker>,
-    /// Nobody waits for the answer any more.
-    abandoned: bool,
+    /// There while nobody waits for the answer any more.
+    abandoned: Option<Permit>,
 }
 
 /// How far a batch is.
@@ -91,7 +113,7 @@ impl<S: Below> Entry<S> {
             queued,
             progress: Progress::Queued(batch),
             waker: None,
-            abandoned: false,
+            abandoned: None,
         }
     }
 }
@@ -101,6 +123,7 @@ impl<S: Below> State<S> {
         own: Weak<RefCell<State<S>>>,
         recorder: Recorder,
         appender: Appender,
+        in_flight: Rc<Counters>,
         metrics: Rc<Metrics>,
     ) -> State<S> {
         State {
@@ -114,8 +137,12 @@ impl<S: Below> State<S> {
             owed: Vec::new(),
             completed: 0,
             failures: VecDeque::new(),
-            lost: Vec::new(),
-            generation: 0,
+            lost: Rc::new(Cell::new(NONE_LOST)),
+            held_back: 0,
+            is_failing: false,
+            staged: Mutations::default(),
+            handed_over: VecDeque::new(),
+            in_flight,
             pump: None,
             pump_woken: false,
             completions: Vec::new(),
@@ -135,20 +162,23 @@ impl<S: Below> State<S> {
     /// Stages the records of a batch's mutations.
     pub(super) fn record(&mut self, batch: &Batch) -> Journaled {
         let mut journaled = self.recorder.record(batch);
-        journaled.generation = self.generation;
-        self.count(batch, &journaled);
-        if !journaled.is_empty() {
-            self.wake_pump();
-        }
-        journaled
-    }
-
-    fn count(&self, batch: &Batch, journaled: &Journaled) {
         let recorded = journaled.sequences.iter().filter(|s| **s != 0).count() as u64;
-        self.metrics.journaled.add(recorded);
         self.metrics
             .unjournaled
             .add(u64::from(batch.mutations) - recorded);
+        if journaled.is_empty() {
+            return journaled;
+        }
+        journaled.lost = Some(Rc::clone(&self.lost));
+        // Whoever does not wait trusts the journal to take records, which it
+        // does not do now. The policy for that is for those who wait.
+        journaled.waits |= self.is_failing;
+        match journaled.waits {
+            true => self.staged.waiting += recorded,
+            false => self.staged.forwarded += recorded,
+        }
+        self.wake_pump();
+        journaled
     }
 
     pub(super) fn wake_pump(&mut self) {
@@ -161,7 +191,10 @@ impl<S: Below> State<S> {
     }
 
     pub(super) fn heartbeat(&mut self) {
-        if self.recorder.writer.last_sequence() == self.heartbeat_sequence {
+        if 0 < self.held_back {
+            self.held_back = 0;
+            self.wake_pump();
+        } else if self.recorder.writer.last_sequence() == self.heartbeat_sequence {
             self.recorder
                 .writer
                 .heartbeat(&mut self.recorder.staging, now_ms());
@@ -182,13 +215,27 @@ impl<S: Below> State<S> {
 
     /// Hands what is staged to the journal.
     pub(super) fn hand_over(&mut self) {
-        if self.recorder.staging.is_empty() {
+        if !self.has_to_hand_over() {
             return;
         }
         let empty = self.appender.take_recycled();
         let records = std::mem::replace(&mut self.recorder.staging, empty);
         let ticket = self.appender.submit(records);
         debug_assert_eq!(ticket + self.skipped, self.next_ticket);
+        self.count_staged();
+    }
+
+    pub(super) fn has_to_hand_over(&self) -> bool {
+        self.held_back < self.recorder.staging.entries.len()
+    }
+
+    /// What was staged has a ticket now.
+    pub(super) fn count_staged(&mut self) {
+        self.held_back = 0;
+        let staged = std::mem::take(&mut self.staged);
+        if 0 < staged.waiting + staged.forwarded {
+            self.handed_over.push_back((self.next_ticket, staged));
+        }
         self.next_ticket += 1;
     }
 
@@ -226,22 +273,11 @@ impl<S: Below> State<S> {
             panic!("only queued batches are in the queue");
         };
         let batch = std::mem::take(batch);
-        entry.progress = match failure {
-            None => Progress::Forwarded(entry.service.call(batch)),
-            Some(error) => {
-                let refusal = super::refuse::Refusal {
-                    error: &error,
-                    writer: self.recorder.writer.id(),
-                    table: &self.recorder.table.load(),
-                    policy: &self.recorder.policy.load(),
-                    metrics: &self.metrics,
-                };
-                let journaled = std::mem::take(&mut entry.journaled);
-                let refused = refusal.apply(batch, &journaled, &mut entry.service);
-                Progress::Refused(refused)
-            }
-        };
-        if self.slots[slot].abandoned {
+        match failure {
+            None => entry.progress = Progress::Forwarded(entry.service.call(batch)),
+            Some(error) => self.refuse_one(slot, batch, &error),
+        }
+        if self.slots[slot].abandoned.is_some() {
             self.detach_entry(slot);
             return;
         }
@@ -259,6 +295,23 @@ impl<S: Below> State<S> {
             return;
         }
         waker.wake();
+    }
+
+    fn refuse_one(&mut self, slot: usize, batch: Batch, error: &AppendError) {
+        let journaled = std::mem::take(&mut self.slots[slot].journaled);
+        if matches!(error, AppendError::Unknown(_)) {
+            self.withdraw(&batch, &journaled);
+        }
+        let entry = &mut self.slots[slot];
+        let refusal = super::refuse::Refusal {
+            error,
+            writer: self.recorder.writer.id(),
+            table: &self.recorder.table.load(),
+            policy: &self.recorder.policy.load(),
+            metrics: &self.metrics,
+        };
+        let refused = refusal.apply(batch, &journaled, &mut entry.service);
+        entry.progress = Progress::Refused(refused);
     }
 
     /// The answer to a batch in the queue.
@@ -311,10 +364,13 @@ impl<S: Below> State<S> {
 
     /// Nobody waits for a batch any more; it goes on.
     pub(super) fn abandon_entry(&mut self, slot: usize) {
-        self.slots[slot].abandoned = true;
-        self.slots[slot].waker = None;
-        if !matches!(self.slots[slot].progress, Progress::Queued(_)) {
-            self.detach_entry(slot);
+        let entry = &mut self.slots[slot];
+        entry.waker = None;
+        match &entry.progress {
+            Progress::Queued(batch) => {
+                entry.abandoned = Some(Permit::take(&self.in_flight, batch.bytes.len()));
+            }
+            _ => self.detach_entry(slot),
         }
     }
 
@@ -338,10 +394,15 @@ impl<S: Below> State<S> {
     ) {
         let writer = self.recorder.writer.id();
         let metrics = &self.metrics;
-        let mut ordinals = super::settle::ordinals(&replies.batch);
+        let ordinals = super::settle::ordinals(&replies.batch);
+        let is_sent = !matches!(replies.failure, Some(Failure::NotSent(_)));
         answers::answer_rest(replies, reason, |replies, index| {
-            let ordinal = ordinals.get_mut(index).map_or(usize::MAX, |o| *o);
+            let ordinal = ordinals.get(index).copied().unwrap_or(usize::MAX);
             let sequence = journaled.sequences.get(ordinal).copied().unwrap_or(0);
+            if sequence == 0 && !is_sent {
+                metrics.not_journaled.add(1);
+                return answers::not_journaled(replies, reason);
+            }
             metrics.uncertain.add(1);
             answers::uncertain(replies, writer, sequence, reason);
         });
@@ -360,8 +421,10 @@ impl<S: Below> State<S> {
     pub(super) fn detach(&mut self, inner: S::Future, journaled: Journaled) {
         self.detached += 1;
         let state = self.own.upgrade().expect("called through its owner");
+        let permit = Permit::take(&self.in_flight, journaled.bytes);
         tokio::task::spawn_local(async move {
             let Ok(replies) = inner.await;
+            drop(permit);
             let mut state = state.borrow_mut();
             state.settle(replies, &journaled);
             state.detached -= 1;
