@@ -86,7 +86,8 @@ pub enum Expect {
 pub struct Transaction {
     /// The commands' original bytes.
     pub bytes: BytesMut,
-    /// All that the datastore has queued, reads too: EXEC answers each.
+    /// All that the datastore has queued, reads too: EXEC answers each. Of
+    /// [`Class::Control`] is SELECT alone, which means something to the journal.
     pub commands: Vec<Command>,
     /// Whether keys are watched: EXEC may then execute nothing.
     pub watched: bool,

@@ -22,6 +22,8 @@ use crate::protocol::resp::commands::Table;
 use crate::protocol::resp::scanner;
 use crate::stack::{self, metrics::Metrics};
 
+pub use learn::extend_table;
+
 pub mod connection;
 mod control;
 mod duplex;
@@ -71,15 +73,17 @@ pub struct Context {
     pub connections: RefCell<Slab<Option<Waker>>>,
     /// The last number CLIENT ID was answered with.
     pub last_client_id: Cell<u64>,
-    /// Names the datastore does not know, and when it said so.
-    pub not_commands: RefCell<HashMap<Vec<u8>, Instant>>,
+    /// Names the datastore was asked about, and when it answered.
+    pub asked: RefCell<HashMap<Vec<u8>, Instant>>,
 }
 
 /// A name the datastore did not know is asked for again after this long: a
 /// module may have been loaded.
-const NOT_A_COMMAND_FOR: Duration = Duration::from_secs(5);
+const ASKED_FOR: Duration = Duration::from_secs(5);
 /// So many such names are remembered.
-const NOT_COMMANDS_MAX: usize = 1024;
+const ASKED_MAX: usize = 1024;
+/// No command has a longer name; the datastore is not asked about it.
+const NAME_BYTES_MAX: usize = 64;
 
 impl Context {
     /// Asks all connections to close when they have nothing in flight.
@@ -97,17 +101,16 @@ impl Context {
         self.last_client_id.get()
     }
 
-    /// Whether the datastore said lately that it has no such command.
-    fn is_no_command(&self, name: &[u8]) -> bool {
-        self.not_commands
-            .borrow()
-            .get(name)
-            .is_some_and(|since| since.elapsed() < NOT_A_COMMAND_FOR)
+    /// Whether the datastore might know more of the command than the table.
+    fn is_to_be_asked(&self, name: &[u8]) -> bool {
+        let asked = self.asked.borrow();
+        let lately = |at: &Instant| at.elapsed() < ASKED_FOR;
+        name.len() <= NAME_BYTES_MAX && !asked.get(name).is_some_and(lately)
     }
 
-    fn remember_no_command(&self, name: &[u8]) {
-        let mut names = self.not_commands.borrow_mut();
-        if NOT_COMMANDS_MAX <= names.len() {
+    fn remember_asked(&self, name: &[u8]) {
+        let mut names = self.asked.borrow_mut();
+        if ASKED_MAX <= names.len() {
             names.clear();
         }
         names.insert(name.to_vec(), Instant::now());

@@ -24,7 +24,7 @@ fn journal(sidecar: &Sidecar) -> Vec<String> {
                 "outcome" => [&["outcome"], &words[9..]].concat(),
                 _ => words[6..].to_vec(),
             };
-            format!("{} {}", words[4], body.join(" "))
+            format!("{} {}", words[4], body.join(" ").trim_end())
         })
         .collect()
 }
@@ -76,6 +76,8 @@ fn mutations_whose_replies_are_turned_off_are_told_all_the_same() {
             "db0 outcome rejected ERR value is not an integer or out of range",
             "db0 mutation intent SET t 1; SPOP none",
             "db0 outcome effects SET t 1",
+            "db0 mutation intent CLIENT NOSUCH",
+            "db0 outcome rejected ERR unknown subcommand \\'NOSUCH\\'. Try CLIENT HELP.",
         ];
         check_journal(&sidecar, &journaled);
     }
@@ -200,4 +202,116 @@ fn invalidations_come_beside_a_transaction_that_is_journaled() {
     let text = String::from_utf8_lossy(&replies);
     assert_eq!(text.matches("invalidate").count(), 2, "{text}");
     check_journal(&sidecar, &["db0 mutation final SET a 3; SET b 4"]);
+}
+
+#[test]
+fn a_command_nobody_tells_about_is_journaled() {
+    let renamed = ["--rename-command", "SET", "STORE.IT"].map(str::to_owned);
+    let redis = Redis::with(RedisOptions {
+        arguments: renamed.to_vec(),
+        ..RedisOptions::default()
+    });
+    let sidecar = Sidecar::start(&redis);
+    let mut client = sidecar.client();
+    // It tells that this is SET.
+    check(&mut client, &[("STORE.IT k 1 EX 1000", OK)]);
+    let mut direct = redis.client();
+    check(&mut direct, &[("ACL SETUSER default -command", OK)]);
+    let sidecar = Sidecar::start(&redis);
+    let mut client = sidecar.client();
+    let direct_reply = direct.command(&["NOSUCH", "k"]);
+    for _ in 0..2 {
+        check(
+            &mut client,
+            &[("STORE.IT k 2", OK), ("\"STORE.IT\" k 3", OK)],
+        );
+        assert_eq!(client.command(&["NOSUCH", "k"]), direct_reply);
+    }
+    check(&mut client, &[("MULTI", OK), ("STORE.IT k 4", QUEUED)]);
+    assert_eq!(client.command(&["EXEC"]), b"*1\r\n+OK\r\n");
+    let told = "db0 outcome unknown (the reply does not tell the effect)";
+    let refused =
+        "db0 outcome rejected ERR unknown command \\'NOSUCH\\', with args beginning with: \\'k\\'";
+    let round = [
+        "db0 mutation intent STORE.IT k 2",
+        told,
+        "db0 mutation intent STORE.IT k 3",
+        told,
+        "db0 mutation intent NOSUCH k",
+        refused,
+    ];
+    let exec = [
+        "db0 mutation intent STORE.IT k 4",
+        "db0 outcome unknown (the replies of a transaction do not tell its effect) k",
+    ];
+    check_journal(&sidecar, &[&round[..], &round, &exec].concat());
+}
+
+#[test]
+fn a_transaction_selects_as_redis_does() {
+    for connection in ["shared", "dedicated"] {
+        let redis = Redis::start();
+        let sidecar = Sidecar::with(SidecarOptions::new(&redis).connection(connection));
+        let mut client = sidecar.client();
+        client.send(
+            b"SELECT 1\r\nMULTI\r\nSET a 1\r\nSELECT 2\r\nSET b 2\r\nSELECT 99\r\nSELECT 3x\r\n\
+              SET c 3\r\nEXEC\r\nSET d 4\r\nMULTI\r\nSELECT 5\r\nDISCARD\r\nSET e 5\r\n\
+              MULTI\r\nSELECT 6\r\nEXEC\r\nSET f 6\r\n",
+        );
+        let replies = String::from_utf8(client.replies(18)).expect("text");
+        assert!(
+            replies.contains("*6\r\n+OK\r\n+OK\r\n+OK\r\n-ERR"),
+            "{replies}"
+        );
+        let journaled = [
+            "db1 mutation final SET a 1; SELECT 2; SET b 2; SELECT 99; SELECT 3x; SET c 3",
+            "db1 outcome effects SET a 1; SELECT 2; SET b 2; SET c 3",
+            "db2 mutation final SET d 4",
+            "db2 mutation final SET e 5",
+            "db6 mutation final SET f 6",
+        ];
+        check_journal(&sidecar, &journaled);
+        let mut direct = redis.client();
+        for (database, key) in [
+            ("1", "a"),
+            ("2", "b"),
+            ("2", "c"),
+            ("2", "d"),
+            ("2", "e"),
+            ("6", "f"),
+        ] {
+            direct.command(&["SELECT", database]);
+            assert_eq!(
+                direct.command(&["EXISTS", key]),
+                b":1\r\n",
+                "{database} {key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_old_password_is_no_good_for_a_new_client() {
+    let redis = Redis::start();
+    let mut direct = redis.client();
+    check(&mut direct, &[("ACL SETUSER app on >old ~* +@all", OK)]);
+    let sidecar = Sidecar::start(&redis);
+    let mut first = sidecar.client();
+    assert_eq!(
+        first.command(&["HELLO", "3", "AUTH", "app", "old"])[0],
+        b'%'
+    );
+    check(&mut direct, &[("ACL SETUSER app <old >new", OK)]);
+    let mut second = sidecar.client();
+    for command in [
+        &["HELLO", "3", "AUTH", "app", "old"][..],
+        &["AUTH", "app", "old"],
+    ] {
+        assert!(second.command(command).starts_with(b"-WRONGPASS"));
+    }
+    check(&mut second, &[("ACL WHOAMI", "$7\r\ndefault\r\n")]);
+    assert_eq!(
+        second.command(&["HELLO", "3", "AUTH", "app", "new"])[0],
+        b'%'
+    );
 }

@@ -208,7 +208,7 @@ fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
         connections: Default::default(),
         // Workers count apart, and all of them apart from the datastore.
         last_client_id: ((index as u64 + 1) << 40).into(),
-        not_commands: Default::default(),
+        asked: Default::default(),
     });
     tokio::task::spawn_local(flush(metrics));
     Serving {
@@ -250,11 +250,10 @@ async fn complete_table(links: Rc<Links>, shared: Arc<Namespace>, up: Rc<Notify>
         let Some(reply) = replies.reply(0) else {
             continue;
         };
-        let table = shared.table.load_full();
-        match table.completed(reply) {
+        let known = shared.table.load().specifications().len();
+        match proxy::extend_table(&shared.table, |table| table.completed(reply)) {
             Ok(completed) => {
-                let added = completed.specifications().len() - table.specifications().len();
-                shared.table.store(Arc::new(completed));
+                let added = completed - known;
                 tracing::info!(namespace = shared.name, added, "command table completed");
             }
             Err(error) => {

@@ -17,10 +17,11 @@ use tower::Service;
 
 use super::session::{Action, ReplyMode, Session};
 use super::{ConnectionMode, Context};
+use crate::datastore::Link;
 use crate::platform::stream::Stream;
 use crate::protocol::resp::commands::Classified;
 use crate::protocol::resp::scanner::{Frame, Scanner};
-use crate::protocol::{Batch, Class, Command, Expect, ParseError, Pool, Replies};
+use crate::protocol::{Batch, Class, Command, Expect, Failure, ParseError, Pool, Replies};
 use crate::stack::forward::Route;
 use crate::stack::{Stack, build};
 
@@ -351,13 +352,13 @@ impl Connection {
                 break;
             }
             let mut classified = table.classify(&bytes[..frame.end], &frame);
-            if classified.specification == Command::UNKNOWN
-                && !self
-                    .context
-                    .is_no_command(&bytes[frame.name.0..frame.name.1])
-            {
-                stop = Some(Stop::Unknown(frame));
-                break;
+            if classified.specification == Command::UNKNOWN {
+                let name = &bytes[frame.name.0..frame.name.1];
+                if self.context.is_to_be_asked(name) {
+                    stop = Some(Stop::Unknown(frame));
+                    break;
+                }
+                classified.class = Class::Mutation;
             }
             if classified.control.is_some() {
                 stop = Some(Stop::Control(frame, classified));
@@ -382,7 +383,7 @@ impl Connection {
         if !self.input.is_empty() {
             let batch = self.take_input(position);
             let action = match in_transaction {
-                true => Action::Queue(None),
+                true => Action::Queue,
                 false => Action::None,
             };
             self.send(batch, action);
@@ -420,15 +421,25 @@ impl Connection {
         }
     }
 
-    /// Cuts the first `end` bytes off the input, with the commands found in them.
+    /// Cuts the first `end` bytes off the input, with the commands found in
+    /// them. The smaller part is copied, so that many small ones do not move
+    /// the rest over and over.
     fn take_input(&mut self, end: usize) -> Batch {
-        let mut batch = std::mem::take(&mut self.input);
-        if end < batch.bytes.len() {
-            self.input = self.context.pool.take_batch();
-            self.input.bytes.extend_from_slice(&batch.bytes[end..]);
-            batch.bytes.truncate(end);
+        let rest = self.input.bytes.len() - end;
+        if rest == 0 {
+            return std::mem::take(&mut self.input);
         }
-        batch
+        let mut other = self.context.pool.take_batch();
+        if rest <= end {
+            other.bytes.extend_from_slice(&self.input.bytes[end..]);
+            self.input.bytes.truncate(end);
+            return std::mem::replace(&mut self.input, other);
+        }
+        other.bytes.extend_from_slice(&self.input.bytes[..end]);
+        self.input.bytes.advance(end);
+        std::mem::swap(&mut other.commands, &mut self.input.commands);
+        std::mem::swap(&mut other.mutations, &mut self.input.mutations);
+        other
     }
 
     /// Takes the command at the front of the input.
@@ -453,7 +464,7 @@ impl Connection {
     pub(super) fn send(&mut self, mut batch: Batch, action: Action) {
         batch.database = self.session.key.database;
         let silent = self.take_silence();
-        batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
+        batch.kept = matches!(action, Action::Queue | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
         let (blocking, bytes) = (batch.blocking, batch.bytes.len());
         self.in_flight_bytes += bytes;
@@ -476,6 +487,22 @@ impl Connection {
             self.session.replies = ReplyMode::On;
         }
         mode != ReplyMode::On
+    }
+
+    /// Sends something of the sidecar's own and waits for the reply, as long as
+    /// a client would.
+    pub(super) async fn ask(&self, link: &Link, request: Batch) -> Replies {
+        let limit = self.context.stack.deadlines.timeout();
+        match tokio::time::timeout(limit, link.send(request)).await {
+            Ok(replies) => replies,
+            Err(_) => {
+                let reason = format!("no answer within {limit:?}");
+                Replies {
+                    failure: Some(Failure::NoReply(reason.into())),
+                    ..Replies::default()
+                }
+            }
+        }
     }
 
     /// Puts an answer of the sidecar's own behind what is being written.

@@ -15,6 +15,7 @@ use crate::datastore::handshake::push_command;
 use crate::datastore::{Identity, Link, LinkKey, OpenError, Unasked};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
+use crate::protocol::resp::replies::element;
 use crate::protocol::resp::scanner::Frame;
 use crate::protocol::{Batch, Class, Command, Expect, Replies};
 
@@ -32,7 +33,7 @@ impl Connection {
         if self.session.transaction.is_some() {
             return match control {
                 Control::Reset => self.reset().await,
-                _ => self.control_in_transaction(control, batch, &arguments),
+                _ => self.control_in_transaction(control, batch),
             };
         }
         match control {
@@ -79,7 +80,7 @@ impl Connection {
     }
 
     /// Within a transaction the datastore queues everything but these.
-    fn control_in_transaction(&mut self, control: Control, batch: Batch, arguments: &Owned) {
+    fn control_in_transaction(&mut self, control: Control, batch: Batch) {
         match control {
             Control::Exec => {
                 let transaction = self.session.transaction.take().unwrap_or_default();
@@ -99,10 +100,7 @@ impl Connection {
                 self.reply(b"+OK\r\n");
                 self.close();
             }
-            Control::Select => {
-                let database = arguments.get(1).and_then(|text| atoi::atoi(text));
-                self.send(batch.as_read(), Action::Queue(database));
-            }
+            Control::Select => self.send(batch.as_read(), Action::Queue),
             _ => {
                 // Whatever it does when it is executed, it does to this connection.
                 self.session.sticky |= !matches!(
@@ -121,7 +119,7 @@ impl Connection {
                         ..Unasked::default()
                     });
                 }
-                self.send(batch.as_read(), Action::Queue(None));
+                self.send(batch.as_read(), Action::Queue);
             }
         }
     }
@@ -274,7 +272,7 @@ impl Connection {
             // have been changed.
             Control::Auth if !known => None,
             Control::Auth => Some(batch.as_read()),
-            Control::Hello => Some(greeting(&action)),
+            Control::Hello => Some(self.greeting(&action)),
             _ if link.unavailable().is_some() => return self.unavailable(&batch),
             _ => None,
         };
@@ -282,7 +280,7 @@ impl Connection {
             self.apply_ok(action);
             return self.reply(b"+OK\r\n");
         };
-        let replies = link.send(request).await;
+        let replies = self.ask(link, request).await;
         match replies.reply(0) {
             None => self.unavailable(&replies.batch),
             Some(reply) => {
@@ -295,6 +293,26 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// HELLO as the link is asked it. Whoever becomes somebody else is asked for
+    /// the password again: it may have changed since the link was opened. The
+    /// name is not the link's.
+    fn greeting(&self, action: &Action) -> Batch {
+        let mut parts: Vec<&[u8]> = vec![b"HELLO", b"2"];
+        if let Action::Greet(key, _) = action {
+            if key.protocol == 3 {
+                parts[1] = b"3";
+            }
+            if key.identity != self.session.key.identity
+                && let Identity::User(user, password) = &key.identity
+            {
+                parts.extend([&b"AUTH"[..], user, password]);
+            }
+        }
+        let mut bytes = BytesMut::new();
+        push_command(&mut bytes, &parts);
+        Batch::single(&bytes, Command::UNKNOWN, Class::Read)
     }
 
     /// What a client wants to be after HELLO, AUTH or SELECT, and its name if
@@ -355,20 +373,21 @@ impl Connection {
         }
         match action {
             Action::None => {}
-            Action::Queue(database) => self.queue(database, replies),
+            Action::Queue => self.queue(replies),
             Action::Multi if !is_error => {
                 let transaction = crate::protocol::Transaction {
                     watched: self.session.watching,
                     ..Default::default()
                 };
                 self.session.transaction = Some(transaction);
-                self.session.queued_database = None;
+                self.session.queued_databases.clear();
             }
             Action::Exec => {
-                let executed =
-                    first.is_some_and(|reply| reply.first() == Some(&b'*') && reply != b"*-1\r\n");
-                if executed && let Some(database) = self.session.queued_database {
-                    self.session.key.database = database;
+                let Some(reply) = first else { return };
+                for (index, database) in std::mem::take(&mut self.session.queued_databases) {
+                    if element(reply, index) == Some(b"+OK\r\n") {
+                        self.session.key.database = database;
+                    }
                 }
                 self.session.watching = false;
             }
@@ -390,7 +409,7 @@ impl Connection {
         }
     }
 
-    fn queue(&mut self, database: Option<u32>, replies: &Replies) {
+    fn queue(&mut self, replies: &Replies) {
         let Some(transaction) = &mut self.session.transaction else {
             return;
         };
@@ -399,17 +418,21 @@ impl Connection {
             if replies.reply(index) != Some(b"+QUEUED\r\n") {
                 continue;
             }
-            if database.is_some() {
-                self.session.queued_database = database;
-            }
             // It was sent as a read, since nothing is done before EXEC.
-            let is_mutation = command.specification != Command::UNKNOWN
-                && table.specification(command.specification).class == Class::Mutation;
-            let class = if is_mutation {
-                Class::Mutation
-            } else {
-                Class::Read
+            let class = match command.specification {
+                Command::UNKNOWN => Class::Mutation,
+                known => match table.specification(known) {
+                    row if row.control == Some(Control::Select) => Class::Control,
+                    row if row.class == Class::Mutation => Class::Mutation,
+                    _ => Class::Read,
+                },
             };
+            if class == Class::Control
+                && let Some(database) = selected(command.of(&replies.batch.bytes))
+            {
+                let place = (transaction.commands.len(), database);
+                self.session.queued_databases.push(place);
+            }
             transaction.queue(&Command { class, ..*command }, &replies.batch.bytes);
         }
     }
@@ -488,18 +511,6 @@ impl Connection {
     }
 }
 
-/// HELLO as the link is asked it: its AUTH has been sent when it was opened,
-/// and its name is not the client's.
-fn greeting(action: &Action) -> Batch {
-    let protocol: &[u8] = match action {
-        Action::Greet(key, _) if key.protocol == 3 => b"3",
-        _ => b"2",
-    };
-    let mut bytes = BytesMut::new();
-    push_command(&mut bytes, &[b"HELLO", protocol]);
-    Batch::single(&bytes, Command::UNKNOWN, Class::Read)
-}
-
 /// A reply to HELLO with another number after `id`.
 fn with_id(reply: &[u8], id: u64) -> Vec<u8> {
     const FIELD: &[u8] = b"$2\r\nid\r\n:";
@@ -520,6 +531,12 @@ fn owned_arguments(batch: &Batch) -> Owned {
         .iter()
         .map(|argument| argument.to_vec())
         .collect()
+}
+
+/// The database a SELECT names.
+fn selected(command: &[u8]) -> Option<u32> {
+    let mut scratch = Vec::new();
+    strict_number(arguments::parse(command, &mut scratch).get(1)?)
 }
 
 /// A database number as the datastore takes it: digits, without leading zeros.

@@ -1,17 +1,39 @@
 //! Asks the datastore about commands the table does not have.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 
 use super::connection::Connection;
 use crate::datastore::handshake::push_command;
 use crate::protocol::resp::arguments;
+use crate::protocol::resp::commands::{CompletionError, Table};
 use crate::protocol::resp::scanner::{Frame, is_cross_protocol};
 use crate::protocol::{Batch, Class, Command};
 
+/// Replaces the table by what `extend` makes of it; returns how many commands
+/// it has then. Workers do so at once: each builds on what the other made, so
+/// that an index never means another command than it did.
+pub fn extend_table(
+    table: &ArcSwap<Table>,
+    extend: impl Fn(&Table) -> Result<Table, CompletionError>,
+) -> Result<usize, CompletionError> {
+    loop {
+        let known = table.load_full();
+        let extended = Arc::new(extend(&known)?);
+        let found = table.compare_and_swap(&known, Arc::clone(&extended));
+        if Arc::ptr_eq(&found, &known) {
+            return Ok(extended.specifications().len());
+        }
+    }
+}
+
 impl Connection {
     /// The command at the front of the input is in no table: a module may have
-    /// been loaded since the table was made. What the datastore does not know
-    /// either it refuses, so it is forwarded as a read. Not cancel-safe.
+    /// been loaded since the table was made. What the datastore does not tell
+    /// of either is taken for a mutation of unknown effect: it refuses what it
+    /// does not know, and a link may not be allowed to ask. Not cancel-safe.
     pub(super) async fn learn(&mut self, frame: Frame) {
         let name = {
             let mut scratch = Vec::new();
@@ -24,22 +46,18 @@ impl Connection {
             // A browser was made to speak to a datastore; so does Redis.
             return self.abort();
         }
-        let raw_name = self.front(&frame)[frame.name.0..frame.name.1].to_vec();
         let mut bytes = BytesMut::new();
         push_command(&mut bytes, &[b"COMMAND", b"INFO", &name]);
         let request = Batch::single(&bytes, Command::UNKNOWN, Class::Read);
         let link = self.context.links.default_link();
-        let replies = link.send(request).await;
-        let table = self.context.table.load_full();
-        let learned = match replies.reply(0) {
-            Some(reply) if reply.first() == Some(&b'*') => table.completed_for(&name, reply).ok(),
-            _ => None,
-        };
-        match learned {
-            Some(learned) if learned.specifications().len() > table.specifications().len() => {
-                self.context.table.store(std::sync::Arc::new(learned));
-            }
-            _ => self.context.remember_no_command(&raw_name),
+        let replies = self.ask(&link, request).await;
+        if let Some(reply) = replies.reply(0) {
+            // An error leaves the table as it is.
+            let _ = extend_table(&self.context.table, |table| {
+                table.completed_for(&name, reply)
+            });
         }
+        let raw_name = self.front(&frame)[frame.name.0..frame.name.1].to_vec();
+        self.context.remember_asked(&raw_name);
     }
 }

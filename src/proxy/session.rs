@@ -26,8 +26,8 @@ pub struct Session {
     pub name: Option<Vec<u8>>,
     /// What has been queued since MULTI.
     pub transaction: Option<Transaction>,
-    /// A SELECT among what is queued.
-    pub queued_database: Option<u32>,
+    /// Every SELECT among what is queued: its index and its database.
+    pub queued_databases: Vec<(usize, u32)>,
     /// Whether keys are watched.
     pub watching: bool,
     /// Whether the client hears replies.
@@ -47,7 +47,7 @@ impl Session {
             key,
             name: None,
             transaction: None,
-            queued_database: None,
+            queued_databases: Vec::new(),
             watching: false,
             replies: ReplyMode::On,
             tracking: false,
@@ -71,9 +71,8 @@ impl Session {
 pub enum Action {
     /// Nothing.
     None,
-    /// Commands answered with QUEUED belong to the transaction; the number is
-    /// the database a SELECT among them names.
-    Queue(Option<u32>),
+    /// Commands answered with QUEUED belong to the transaction.
+    Queue,
     /// OK begins a transaction.
     Multi,
     /// The transaction is over, executed or not.

@@ -74,6 +74,9 @@ fn is_refusal(arguments: &[&[u8]], error: &[u8]) -> bool {
         "ERR" => {
             names_command(error, name, "ERR wrong number of arguments for '")
                 || names_command(error, name, "ERR unknown command '")
+                || arguments
+                    .get(1)
+                    .is_some_and(|part| names_command(error, part, "ERR unknown subcommand '"))
         }
         _ => false,
     }

@@ -524,6 +524,10 @@ fn opaque() {
             "module.set k",
             "ERR unknown command 'module.set', with args beginning with: 'k'",
         ),
+        (
+            "client nosuch",
+            "ERR unknown subcommand 'nosuch'. Try CLIENT HELP.",
+        ),
     ];
     for (command, error) in refused {
         check(

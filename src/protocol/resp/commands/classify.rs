@@ -20,8 +20,9 @@ impl Table {
     /// allocate; looks past the name only where the arguments decide.
     ///
     /// A command the datastore answers with an error because of the number of
-    /// its arguments, or because its container has no such subcommand, is
-    /// [`Class::Read`]: it changes neither data nor the connection.
+    /// its arguments is [`Class::Read`]: it changes neither data nor the
+    /// connection. A subcommand that is not in the table is as unknown as a
+    /// command that is not.
     #[inline]
     pub fn classify(&self, command: &[u8], frame: &Frame) -> Classified {
         let (start, end) = frame.name;
@@ -106,9 +107,12 @@ impl Table {
 
     /// What the subcommand `part` of the container at `index` means.
     fn classify_part(&self, index: u16, part: &[u8], frame: &Frame) -> Classified {
-        let Some(part) = self.position(index, part) else {
+        if part.is_empty() {
             // COMMAND and a few others are commands of their own without one.
             return harmless(index);
+        }
+        let Some(part) = self.position(index, part) else {
+            return UNKNOWN;
         };
         let entry = self.entry(part);
         if !arity_accepts(entry.arity, frame.arguments as usize) {

@@ -152,7 +152,7 @@ fn the_datastore_completes_the_table() {
             ("graph.run", Is::Write(Opaque)),
             ("graph DROP k", Is::Write(Opaque)),
             ("graph list", Is::Read),
-            ("graph nosuch", Is::Read),
+            ("graph nosuch", Is::Unknown),
             ("xgroup future k", Is::Write(Opaque)),
             ("XGROUP CREATE k g $", Is::Write(Verbatim)),
             ("SET k v", Is::Write(Rewritten(Rewrite::Set))),
