@@ -163,9 +163,13 @@ impl Connection {
                 }
                 self.poll(cx)
             });
+            // Boxed: their state is several times that of the connection, and
+            // an idle client should not hold it.
             match turn.await {
-                Turn::Control(frame, classified) => self.control(frame, classified).await,
-                Turn::Unknown(frame) => self.learn(frame).await,
+                Turn::Control(frame, classified) => {
+                    Box::pin(self.control(frame, classified)).await;
+                }
+                Turn::Unknown(frame) => Box::pin(self.learn(frame)).await,
                 Turn::End => return,
             }
         }

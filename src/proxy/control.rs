@@ -48,11 +48,11 @@ impl Connection {
                 self.close();
             }
             Control::Reset => self.reset().await,
-            Control::ClientId => {
+            Control::ClientId if self.context.options.mode == ConnectionMode::Shared => {
                 let id = self.id;
                 self.reply(format!(":{id}\r\n").as_bytes());
             }
-            Control::ClientSetInfo | Control::Exec | Control::Discard => {
+            Control::ClientId | Control::ClientSetInfo | Control::Exec | Control::Discard => {
                 // On a shared link they answer as on any: EXEC and DISCARD with
                 // an error, as there is no transaction.
                 self.send(batch.as_read(), Action::None);

@@ -21,6 +21,9 @@ use crate::protocol::{Batch, Replies};
 /// The timer looks this many times while a batch's time passes.
 const TICKS: u32 = 20;
 const TICK_MIN: Duration = Duration::from_millis(5);
+/// A batch this large has a second more: it takes time to write it to a disk
+/// and to a datastore.
+const BYTES_PER_EXTRA_SECOND: usize = 32 * 1024 * 1024;
 
 /// The connections of one worker and the time their batches have.
 pub struct Deadlines {
@@ -151,7 +154,8 @@ where
 
     fn call(&mut self, batch: Batch) -> Self::Future {
         let limit = (!batch.blocking).then(|| {
-            let due = self.deadlines.now.get() + self.deadlines.timeout.get();
+            let large = Duration::from_secs((batch.bytes.len() / BYTES_PER_EXTRA_SECOND) as u64);
+            let due = self.deadlines.now.get() + self.deadlines.timeout.get() + large;
             self.waiter.enter(due);
             Limit {
                 due,
