@@ -153,6 +153,31 @@ mod tests {
         assert_eq!(settled.through(), settled.last());
     }
 
+    #[test]
+    fn more_than_the_ring_holds_can_be_forgotten() {
+        for (before, lost) in [
+            (10, 3),
+            (10, 2 * WINDOW),
+            (2 * WINDOW, 3 * WINDOW),
+            (700, 3700),
+        ] {
+            let mut settled = Settled::new();
+            let open: Vec<u64> = (0..before).map(|_| settled.take()).collect();
+            for _ in 0..lost {
+                settled.take();
+            }
+            settled.rewind(before);
+            assert_eq!((settled.last(), settled.through()), (before, 0));
+            // What was open before is settled one by one, as if nothing had been.
+            for sequence in open {
+                settled.settle(sequence);
+                assert_eq!(settled.through(), sequence, "{before} {lost}");
+            }
+            assert_eq!(settled.take(), before + 1);
+            assert_eq!(settled.through(), before);
+        }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_set(

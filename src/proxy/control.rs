@@ -17,7 +17,7 @@ use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
 use crate::protocol::resp::replies::element;
 use crate::protocol::resp::scanner::Frame;
-use crate::protocol::{Batch, Class, Command, Expect, Replies};
+use crate::protocol::{Batch, Class, Command, Expect, Failure, Replies};
 
 /// A command's arguments, copied out of the input.
 type Owned = Vec<Vec<u8>>;
@@ -363,11 +363,8 @@ impl Connection {
     pub(super) fn apply(&mut self, action: Action, replies: &Replies) {
         let first = replies.reply(0);
         let is_error = first.is_none_or(|reply| reply.first() == Some(&b'-'));
-        let is_over = action != Action::None && action != Action::Shutdown;
-        if is_over && replies.failure.is_some() {
-            // The datastore did not answer, so what state it has the connection
-            // in (a transaction that is open, or lacks a command) is not known.
-            // Nobody goes on with it: not this client, nor the next.
+        if is_state_unknown(&action, replies.failure.as_ref()) {
+            // Nobody goes on with the connection: not this client, nor the next.
             self.session.sticky = true;
             return self.close();
         }
@@ -501,13 +498,25 @@ impl Connection {
             .links
             .default_link()
             .unavailable()
-            .unwrap_or_else(|| Rc::from("no connection to the datastore"));
+            .unwrap_or_else(|| Rc::from("the datastore does not answer"));
         let mut replies = Replies::default();
         match batch.mutations {
             0 => crate::stack::answers::unavailable(&mut replies, &reason),
             _ => crate::stack::answers::not_journaled(&mut replies, &reason),
         }
         self.reply(&replies.bytes);
+    }
+}
+
+/// Whether it is not known what a batch that the datastore did not answer left
+/// its connection in: a transaction that lacks a command, or is still open.
+fn is_state_unknown(action: &Action, failure: Option<&Failure>) -> bool {
+    match failure {
+        None => false,
+        Some(Failure::NotSent(_)) => {
+            matches!(action, Action::Queue | Action::Exec | Action::Discard)
+        }
+        Some(Failure::NoReply(_)) => !matches!(action, Action::None | Action::Shutdown),
     }
 }
 

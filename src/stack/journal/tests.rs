@@ -1,398 +1,715 @@
-use std::cell::RefCell;
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+//! The journal layer between a journal that does what it is told and a
+//! datastore that answers when it is told.
 
-use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use tower::Service;
 
-use super::super::in_flight::Counters;
-use super::super::metrics::Metrics;
-use super::super::policy::{Durability, KeyPolicy, OnUnavailable, Policy};
-use super::super::{Expire, Shape, Upstream};
-use super::{Journal, Journaling, Options, Shared, pump};
-use crate::journal::{self, AppendError, JournalState, MemoryJournal, MemoryOptions};
-use crate::mutation::v1::{Command as Recorded, outcome::Result as Told, record::Body};
-use crate::mutation::{Writer, WriterOptions, decode, v1};
-use crate::protocol::resp::commands::{Control, Table};
-use crate::protocol::resp::replies::ReplyScanner;
-use crate::protocol::resp::scanner::Scanner;
-use crate::protocol::{Batch, Class, Command, Replies, Transaction};
+use super::super::deadline::{Deadline, Deadlines};
+use super::super::policy::{Durability, KeyPolicy, OnUnavailable};
+use super::*;
+use crate::journal::{self, AppendError, LocalJournal, MemoryJournal, MemoryOptions};
+use crate::mutation::v1::{self, outcome::Result as Told, record::Body};
+use crate::mutation::{WriterOptions, decode};
+use crate::protocol::resp::scanner::{Limits, Scanner};
+use crate::protocol::{Class, Command, Transaction};
 
-/// A datastore that answers when the test says so.
+mod accounts;
+
+/// A writer's number that is easy to see in UNCERTAIN.
+const WRITER: u64 = 0xabc;
+
+/// A datastore that notes what it is sent and answers when it is told to.
 #[derive(Clone, Default)]
-struct Store(Rc<RefCell<Vec<Rc<Sent>>>>);
+struct Fake(Rc<RefCell<FakeState>>);
 
-struct Sent {
-    text: String,
-    batch: RefCell<Option<Batch>>,
-    reply: RefCell<Option<&'static [u8]>>,
+#[derive(Default)]
+struct FakeState {
+    sent: Vec<String>,
+    waiting: Vec<Rc<RefCell<Reply>>>,
+    away: Option<Rc<str>>,
 }
 
-struct Answer(Rc<Sent>);
+#[derive(Default)]
+struct Reply {
+    replies: Replies,
+    is_there: bool,
+    waker: Option<std::task::Waker>,
+}
 
-impl Upstream for Store {
+struct Replying(Rc<RefCell<Reply>>);
+
+impl Upstream for Fake {
     fn unavailable(&self) -> Option<Rc<str>> {
-        None
+        self.0.borrow().away.clone()
     }
 }
 
-impl Service<Batch> for Store {
+impl Service<Batch> for Fake {
     type Response = Replies;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Replying;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, batch: Batch) -> Answer {
-        let sent = Rc::new(Sent {
-            text: String::from_utf8_lossy(&batch.bytes).trim_end().to_owned(),
-            batch: RefCell::new(Some(batch)),
-            reply: RefCell::default(),
-        });
-        self.0.borrow_mut().push(Rc::clone(&sent));
-        Answer(sent)
+    fn call(&mut self, batch: Batch) -> Replying {
+        let mut state = self.0.borrow_mut();
+        for command in &batch.commands {
+            let text = String::from_utf8_lossy(command.of(&batch.bytes)).into_owned();
+            let words = text
+                .split("\r\n")
+                .filter(|word| !word.starts_with(['*', '$']));
+            state
+                .sent
+                .push(words.collect::<Vec<_>>().join(" ").trim().to_owned());
+        }
+        let reply = Rc::new(RefCell::new(Reply {
+            replies: Replies {
+                batch,
+                ..Replies::default()
+            },
+            ..Reply::default()
+        }));
+        state.waiting.push(Rc::clone(&reply));
+        Replying(reply)
     }
 }
 
-impl Future for Answer {
+impl Future for Replying {
     type Output = Result<Replies, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(bytes) = *self.0.reply.borrow() else {
-            return Poll::Pending;
-        };
-        let mut replies = Replies {
-            batch: self.0.batch.take().expect("answered once"),
-            bytes: BytesMut::from(bytes),
-            ..Replies::default()
-        };
-        let mut at = 0;
-        while let Ok(Some(frame)) = ReplyScanner::default().next(&bytes[at..]) {
-            at += frame.end;
-            replies.ends.push(at as u32);
-            replies.errors |= frame.kind == b'-';
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut reply = self.0.borrow_mut();
+        if reply.is_there {
+            return Poll::Ready(Ok(std::mem::take(&mut reply.replies)));
         }
-        Poll::Ready(Ok(replies))
+        reply.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
-impl Shape for Answer {
+impl Shape for Replying {
     fn shape(&self) -> Batch {
-        let batch = self.0.batch.borrow();
-        let batch = batch.as_ref().expect("not answered yet");
+        let reply = self.0.borrow();
+        let batch = &reply.replies.batch;
         Batch {
             commands: batch.commands.clone(),
             mutations: batch.mutations,
+            expect: batch.expect,
             ..Batch::default()
         }
     }
 }
 
-/// One connection's journal layer between a journal and a datastore that do as
-/// the test says.
-struct Bench {
+impl Fake {
+    /// What it was sent since the last call.
+    fn sent(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut().sent)
+    }
+
+    /// Answers the oldest batch that has no answer.
+    fn answer(&self, replies: &[&str]) {
+        let reply = self.0.borrow_mut().waiting.remove(0);
+        let mut reply = reply.borrow_mut();
+        for text in replies {
+            reply.replies.push(format!("{text}\r\n").as_bytes());
+        }
+        reply.is_there = true;
+        if let Some(waker) = reply.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Everything that one worker has.
+struct Worker {
     journal: Arc<MemoryJournal>,
-    store: Store,
-    shared: Shared<Store>,
-    layer: Journal<Store>,
+    datastore: Fake,
+    shared: Shared<Fake>,
+    table: Arc<ArcSwap<Table>>,
     in_flight: Rc<Counters>,
     metrics: Rc<Metrics>,
 }
 
-impl Bench {
-    fn new(durability: Durability) -> Bench {
-        let journal = Arc::new(MemoryJournal::new(MemoryOptions::default()));
-        let policy = KeyPolicy {
-            durability,
-            on_unavailable: OnUnavailable::Reject,
-        };
-        let (in_flight, metrics) = (Counters::new(100, 1 << 20), Metrics::new("test"));
+const DURABLE: KeyPolicy = KeyPolicy {
+    durability: Durability::Durable,
+    on_unavailable: OnUnavailable::Reject,
+};
+
+impl Worker {
+    /// Runs on a `LocalSet`.
+    fn start(default: KeyPolicy, prefixes: &[(&str, KeyPolicy)]) -> Worker {
+        let memory = Arc::new(MemoryJournal::new(MemoryOptions::default()));
+        let journal = journal::Journal::Memory(Arc::clone(&memory));
+        Worker {
+            journal: memory,
+            ..Worker::start_on(&journal, default, prefixes)
+        }
+    }
+
+    /// The same with another journal.
+    fn start_on(
+        journal: &journal::Journal,
+        default: KeyPolicy,
+        prefixes: &[(&str, KeyPolicy)],
+    ) -> Worker {
+        let prefixes = prefixes.iter();
+        let prefixes = prefixes.map(|(prefix, policy)| (prefix.as_bytes().to_vec(), *policy));
+        let policy = Arc::new(ArcSwap::from_pointee(Policy::new(
+            default,
+            prefixes.collect(),
+        )));
+        let table = Arc::new(ArcSwap::from_pointee(Table::built_in()));
+        let (in_flight, metrics) = (Counters::new(1000, 1 << 20), Metrics::new("test"));
         let shared = Shared::new(Options {
-            table: Arc::new(ArcSwap::from_pointee(Table::built_in())),
-            policy: Arc::new(ArcSwap::from_pointee(Policy::new(policy, Vec::new()))),
+            table: Arc::clone(&table),
+            policy,
             writer: Writer::new(WriterOptions {
                 region: "test".to_owned(),
                 namespace: "test".to_owned(),
                 store: v1::Store::Redis,
-                writer: 1,
+                writer: WRITER,
             }),
-            appender: journal::Journal::Memory(Arc::clone(&journal)).appender(),
+            appender: journal.appender(),
             in_flight: Rc::clone(&in_flight),
             metrics: Rc::clone(&metrics),
         });
-        let store = Store::default();
-        Bench {
-            layer: Journal::new(shared.clone(), store.clone()),
-            journal,
-            store,
+        tokio::task::spawn_local(pump(shared.clone()));
+        Worker {
+            journal: Arc::new(MemoryJournal::new(MemoryOptions::default())),
+            datastore: Fake::default(),
             shared,
+            table,
             in_flight,
             metrics,
         }
     }
 
-    fn call(&mut self, lines: &str) -> Journaling<Store> {
-        self.layer.call(batch(lines))
+    fn connection(&self) -> Journal<Fake> {
+        Journal::new(self.shared.clone(), self.datastore.clone())
     }
 
-    /// One turn of the pump.
-    fn pump(&self) {
-        let pump = pin!(pump(self.shared.clone()));
-        assert!(
-            pump.poll(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
-        );
-    }
-
-    /// What has been forwarded.
-    fn sent(&self) -> Vec<String> {
-        let sent = self.store.0.borrow();
-        sent.iter().map(|sent| sent.text.clone()).collect()
-    }
-
-    fn reply(&self, index: usize, bytes: &'static [u8]) {
-        *self.store.0.borrow()[index].reply.borrow_mut() = Some(bytes);
-    }
-
-    /// What is in the journal, as `sequence: what`; sequences have no gaps.
-    fn check_records(&self, expected: &[&str]) {
-        let records = self.journal.records();
-        let mut shown = Vec::new();
-        for (index, bytes) in records.into_iter().enumerate() {
-            let record = decode(Bytes::from(bytes)).expect("a record");
-            assert_eq!(record.sequence, index as u64 + 1);
-            shown.push(show(&record));
+    /// The commands as one batch, classified as the proxy does.
+    fn batch(&self, commands: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        let table = self.table.load();
+        for command in commands {
+            let start = batch.bytes.len();
+            push(&mut batch.bytes, command);
+            let bytes = &batch.bytes[start..];
+            let frame = Scanner::new(Limits::default()).next(bytes);
+            let frame = frame.expect("it is well-formed").expect("it is whole");
+            let classified = table.classify(bytes, &frame);
+            let end = batch.bytes.len() as u32;
+            batch.push(Command {
+                start: start as u32,
+                end,
+                specification: classified.specification,
+                class: classified.class,
+            });
         }
-        assert_eq!(shown, expected);
+        batch
+    }
+
+    /// An EXEC of the commands.
+    fn transaction(&self, commands: &[&str]) -> Batch {
+        let queued = self.batch(commands);
+        let mut transaction = Transaction::default();
+        for command in &queued.commands {
+            transaction.queue(command, &queued.bytes);
+        }
+        let mut exec = self.batch(&["EXEC"]).as_class(Class::Mutation);
+        exec.transaction = Some(Box::new(transaction));
+        exec
+    }
+
+    fn records(&self) -> Vec<v1::Record> {
+        let records = self.journal.records().into_iter();
+        let records: Vec<_> = records
+            .map(|bytes| decode(Bytes::from(bytes)).expect("a record"))
+            .collect();
+        for (index, record) in records.iter().enumerate() {
+            assert_eq!(record.sequence, index as u64 + 1, "sequences are dense");
+        }
+        records
+    }
+
+    /// The records' commands as text; outcomes as what they say of which.
+    fn journaled(&self) -> Vec<String> {
+        self.records().iter().map(text).collect()
     }
 }
 
-fn show(record: &v1::Record) -> String {
-    let words = |commands: &[Recorded]| {
-        let one = |command: &Recorded| {
-            let words = command.arguments.iter();
-            let words: Vec<_> = words.map(|a| String::from_utf8_lossy(a)).collect();
-            words.join(" ")
-        };
-        commands.iter().map(one).collect::<Vec<_>>().join("; ")
+fn push(bytes: &mut BytesMut, command: &str) {
+    let words: Vec<&str> = command.split(' ').collect();
+    bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+    }
+}
+
+fn text(record: &v1::Record) -> String {
+    let of = |commands: &[v1::Command]| {
+        let words = commands.iter().flat_map(|command| &command.arguments);
+        let words: Vec<_> = words.map(|w| String::from_utf8_lossy(w)).collect();
+        words.join(" ")
     };
     match record.body.as_ref().expect("a body") {
-        Body::Mutation(mutation) => words(&mutation.commands),
+        Body::Mutation(mutation) => of(&mutation.commands),
         Body::Outcome(outcome) => {
-            let of = outcome.of_sequence;
-            match outcome.result.as_ref().expect("a result") {
-                Told::Effects(effects) => format!("{of} did {}", words(&effects.commands)),
-                Told::Rejected(rejected) => format!("{of} rejected: {}", rejected.reason),
-                Told::Unknown(unknown) => format!("{of} unknown: {}", unknown.reason),
-            }
+            let told = match outcome.result.as_ref().expect("a result") {
+                Told::Effects(effects) => format!("did {}", of(&effects.commands)),
+                Told::Rejected(_) => "rejected".to_owned(),
+                Told::Unknown(_) => "unknown".to_owned(),
+            };
+            format!("{} {told}", outcome.of_sequence)
         }
-        Body::Heartbeat(_) => "heartbeat".to_owned(),
         Body::Snapshot(_) => "snapshot".to_owned(),
+        Body::Heartbeat(_) => "heartbeat".to_owned(),
     }
 }
 
-/// A batch of inline commands, one a line.
-fn batch(lines: &str) -> Batch {
-    let table = Table::built_in();
-    let mut batch = Batch::default();
-    for line in lines.lines() {
-        let line = format!("{line}\r\n");
-        let frame = Scanner::default().next(line.as_bytes());
-        let frame = frame.expect("well-formed").expect("complete");
-        let classified = table.classify(line.as_bytes(), &frame);
-        let start = batch.bytes.len() as u32;
-        batch.bytes.extend_from_slice(line.as_bytes());
-        batch.push(Command {
-            start,
-            end: batch.bytes.len() as u32,
-            specification: classified.specification,
-            class: match classified.control {
-                Some(Control::Select) => Class::Control,
-                _ => classified.class,
-            },
-        });
-    }
-    batch
+/// Runs a test on a worker's runtime.
+fn on_worker(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
-fn poll(future: &mut Journaling<Store>) -> Option<String> {
-    let mut cx = Context::from_waker(Waker::noop());
-    match Pin::new(future).poll(&mut cx) {
-        Poll::Ready(Ok(replies)) => Some(String::from_utf8_lossy(&replies.bytes).into_owned()),
-        Poll::Pending => None,
-    }
-}
-
-/// Detached batches are tasks.
-fn on_local_set(test: impl AsyncFnOnce()) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), test());
-}
-
-fn disk_full() -> JournalState {
-    JournalState::DiskFull
-}
-
-#[test]
-fn a_lost_outcome_is_told_again_but_not_in_a_loop() {
-    let mut bench = Bench::new(Durability::Durable);
-    let mut pop = bench.call("SPOP s");
-    bench.pump();
-    bench.journal.set_state(disk_full());
-    bench.reply(0, b"$1\r\nm\r\n");
-    assert_eq!(poll(&mut pop).as_deref(), Some("$1\r\nm\r\n"));
-    // Each turn ends, though there is something to tell.
-    for _ in 0..3 {
-        bench.pump();
-        bench.shared.heartbeat();
-        assert!(!bench.shared.is_idle());
-    }
-    bench.check_records(&["SPOP s"]);
-    bench.journal.set_state(JournalState::Accepting);
-    bench.pump();
-    bench.check_records(&["SPOP s", "1 did SREM s m"]);
-    assert!(bench.shared.is_idle());
-}
-
-#[test]
-fn what_is_not_waited_for_waits_while_the_journal_takes_nothing() {
-    let mut bench = Bench::new(Durability::Enqueued);
-    let mut first = bench.call("SET k 1");
-    assert_eq!(bench.sent(), ["SET k 1"]);
-    bench.pump();
-    bench.journal.set_state(disk_full());
-    // Forwarded before anybody knew.
-    let mut lost = bench.call("SET k 2");
-    bench.pump();
-    assert_eq!(bench.sent(), ["SET k 1", "SET k 2"]);
-    assert_eq!(
-        (bench.metrics.journaled.get(), bench.metrics.bypassed.get()),
-        (1, 1)
-    );
-    // Refused, as the policy says.
-    let mut refused = bench.call("SET k 3");
-    bench.pump();
-    assert_eq!(
-        poll(&mut refused).as_deref(),
-        Some("-NOTJOURNALED disk full\r\n")
-    );
-    assert_eq!(bench.sent().len(), 2);
-    // Back, which the next hand-over finds out.
-    bench.journal.set_state(JournalState::Accepting);
-    let mut next = bench.call("SET k 4");
-    assert_eq!(bench.sent().len(), 2);
-    bench.pump();
-    assert_eq!(bench.sent().len(), 3);
-    let mut last = bench.call("SET k 5");
-    assert_eq!(bench.sent().len(), 4);
-    bench.pump();
-    bench.check_records(&["SET k 1", "SET k 4", "SET k 5"]);
-    for (index, future) in [&mut first, &mut lost, &mut next, &mut last]
-        .into_iter()
-        .enumerate()
-    {
-        bench.reply(index, b"+OK\r\n");
-        assert_eq!(poll(future).as_deref(), Some("+OK\r\n"));
-    }
-    assert_eq!(bench.metrics.not_journaled.get(), 1);
-    assert!(bench.shared.is_idle());
-}
-
-#[test]
-fn more_than_was_ever_unsettled_can_be_lost_at_once() {
-    let mut bench = Bench::new(Durability::Durable);
-    bench.journal.set_state(disk_full());
-    let lines = "SET k 1\n".repeat(10_000);
-    let mut all = bench.call(&lines);
-    bench.pump();
-    let answer = poll(&mut all).expect("refused");
-    assert_eq!(
-        answer.matches("-NOTJOURNALED disk full\r\n").count(),
-        10_000
-    );
-    bench.journal.set_state(JournalState::Accepting);
-    let mut next = bench.call("SET k 2");
-    bench.pump();
-    bench.check_records(&["SET k 2"]);
-    bench.reply(0, b"+OK\r\n");
-    assert!(poll(&mut next).is_some());
-}
-
-#[test]
-fn what_may_be_in_the_journal_and_was_not_forwarded_is_taken_back() {
-    let mut bench = Bench::new(Durability::Durable);
-    bench
-        .journal
-        .fail_next(AppendError::Unknown("who knows".to_owned()));
-    let mut set = bench.call("GET a\nSET k 1\nGET b");
-    bench.pump();
-    assert_eq!(bench.sent(), ["GET a\r\nGET b"]);
-    bench.reply(0, b"+a\r\n+b\r\n");
-    let uncertain = "+a\r\n-UNCERTAIN 0000000000000001-1 who knows\r\n+b\r\n";
-    assert_eq!(poll(&mut set).as_deref(), Some(uncertain));
-    bench.pump();
-    let records = bench.journal.records();
-    let outcome = decode(Bytes::from(records[0].clone())).expect("a record");
-    assert!(show(&outcome).starts_with("1 rejected: not forwarded"));
-    assert_eq!(outcome.settled_through, 2);
-}
-
-#[test]
-fn what_goes_on_without_its_client_counts_as_in_flight() {
-    on_local_set(async || {
-        let mut bench = Bench::new(Durability::Durable);
-        bench.journal.hold();
-        let mut queued = bench.call("SET k 1");
-        bench.pump();
-        let answer = queued.expire("too late");
-        assert!(answer.failure.is_some());
-        assert_eq!(answer.bytes, "-UNCERTAIN 0000000000000001-1 too late\r\n");
-        drop(queued);
-        assert_eq!(bench.in_flight.batches(), 1);
-        bench.journal.release_all();
-        bench.pump();
-        assert_eq!(bench.sent(), ["SET k 1"]);
-        assert_eq!(bench.in_flight.batches(), 1);
-        bench.reply(0, b"+OK\r\n");
+/// Lets every task go as far as it can: all of it is on this thread.
+async fn settle() {
+    for _ in 0..20 {
         tokio::task::yield_now().await;
-        assert_eq!(bench.in_flight.batches(), 0);
-        assert!(bench.shared.is_idle());
+    }
+}
+
+/// The answer, which is there by now.
+fn answered<S: Below>(future: &mut Journaling<S>) -> Replies {
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    match Pin::new(future).poll(&mut context) {
+        Poll::Ready(Ok(replies)) => replies,
+        Poll::Pending => panic!("there is no answer"),
+    }
+}
+
+fn lines<S: Below>(future: &mut Journaling<S>) -> Vec<String> {
+    let replies = answered(future);
+    let text = String::from_utf8_lossy(&replies.bytes).into_owned();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn is_pending<S: Below>(future: &mut Journaling<S>) -> bool {
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    Pin::new(future).poll(&mut context).is_pending()
+}
+
+fn not_appended() -> AppendError {
+    AppendError::NotAppended("no space".to_owned())
+}
+
+#[test]
+fn nothing_of_a_connection_overtakes_its_held_write() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        let (mut one, mut other) = (worker.connection(), worker.connection());
+        worker.journal.hold();
+        let mut write = one.call(worker.batch(&["SET a 1"]));
+        let mut read = one.call(worker.batch(&["GET a"]));
+        let mut off = one.call(worker.batch(&["PING"]));
+        let mut elsewhere = other.call(worker.batch(&["GET a"]));
+        settle().await;
+        assert_eq!(worker.datastore.sent(), ["GET a"], "the other's");
+        worker.datastore.answer(&["$-1"]);
+        assert_eq!(lines(&mut elsewhere), ["$-1"]);
+        assert!(is_pending(&mut write) && is_pending(&mut read) && is_pending(&mut off));
+        worker.journal.release_all();
+        settle().await;
+        assert_eq!(worker.datastore.sent(), ["SET a 1", "GET a", "PING"]);
+        worker.datastore.answer(&["+OK"]);
+        worker.datastore.answer(&[":1"]);
+        worker.datastore.answer(&["+PONG"]);
+        assert_eq!(lines(&mut write), ["+OK"]);
+        assert_eq!(lines(&mut read), [":1"]);
+        assert_eq!(lines(&mut off), ["+PONG"]);
+        settle().await;
+        assert!(worker.shared.is_idle());
     });
 }
 
 #[test]
-fn a_transaction_may_select_another_database() {
-    let check = |reply: &'static [u8], expected: &[&str]| {
-        let mut bench = Bench::new(Durability::Durable);
-        let queued = batch("SET a 1\nSELECT 9\nGET a\nSORT l\nSET b 2");
-        let mut exec = batch("EXEC").as_class(Class::Mutation);
-        exec.transaction = Some(Box::new(Transaction {
-            bytes: queued.bytes,
-            commands: queued.commands,
-            watched: false,
-        }));
-        let mut answer = bench.layer.call(exec);
-        bench.pump();
-        bench.reply(0, reply);
-        assert!(poll(&mut answer).is_some());
-        bench.pump();
-        bench.check_records(expected);
+fn writes_of_all_connections_are_forwarded_in_the_order_of_the_journal() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        worker.journal.hold();
+        let mut connections: Vec<_> = (0..3).map(|_| worker.connection()).collect();
+        let mut futures = Vec::new();
+        for round in 0..4 {
+            for (index, connection) in connections.iter_mut().enumerate() {
+                let command = format!("SET key {round}:{index}");
+                futures.push(connection.call(worker.batch(&[&command])));
+            }
+            // Each round is a hand-over of its own.
+            settle().await;
+        }
+        while 0 < worker.journal.release(1) {
+            settle().await;
+        }
+        let sent = worker.datastore.sent();
+        assert_eq!(sent.len(), futures.len());
+        assert_eq!(sent, worker.journaled());
+    });
+}
+
+#[test]
+fn policies_decide_what_waits_and_what_is_recorded() {
+    let policy = |durability| KeyPolicy {
+        durability,
+        ..DURABLE
     };
-    const RECORD: &str = "SET a 1; SELECT 9; SET b 2";
-    check(b"*5\r\n+OK\r\n+OK\r\n$1\r\n1\r\n*0\r\n+OK\r\n", &[RECORD]);
+    let prefixes = [
+        ("off:", policy(Durability::Off)),
+        ("soon:", policy(Durability::Enqueued)),
+    ];
+    // What is sent while the journal holds everything, and what is recorded.
+    let check = |commands: &[&str], sent: &[&str], recorded: &[&str]| {
+        on_worker(async {
+            let worker = Worker::start(DURABLE, &prefixes);
+            worker.journal.hold();
+            let mut connection = worker.connection();
+            let future = connection.call(worker.batch(commands));
+            settle().await;
+            assert_eq!(worker.datastore.sent(), sent, "{commands:?}");
+            worker.journal.release_all();
+            settle().await;
+            assert_eq!(worker.journaled(), recorded, "{commands:?}");
+            drop(future);
+        });
+    };
+    check(&["SET a 1"], &[], &["SET a 1"]);
+    check(&["SET off:a 1"], &["SET off:a 1"], &[]);
+    check(&["SET soon:a 1"], &["SET soon:a 1"], &["SET soon:a 1"]);
     check(
-        b"*5\r\n+OK\r\n-ERR DB index is out of range\r\n$1\r\n1\r\n*0\r\n+OK\r\n",
-        &[RECORD, "1 did SET a 1; SET b 2"],
+        &["SET off:a 1", "SET soon:a 1"],
+        &["SET off:a 1", "SET soon:a 1"],
+        &["SET soon:a 1"],
+    );
+    check(&["SET off:a 1", "SET a 1"], &[], &["SET a 1"]);
+    check(&["MSET off:a 1 a 1"], &[], &["MSET off:a 1 a 1"]);
+}
+
+#[test]
+fn what_the_journal_refuses_is_answered_among_what_is_forwarded() {
+    let bypass = KeyPolicy {
+        on_unavailable: OnUnavailable::Bypass,
+        ..DURABLE
+    };
+    let check = |error: AppendError, commands: &[&str], sent: &[&str], expected: &[&str]| {
+        on_worker(async {
+            let worker = Worker::start(DURABLE, &[("pass:", bypass)]);
+            // What may be in the journal is told not to have been forwarded.
+            let outcomes = match error {
+                AppendError::NotAppended(_) => 0,
+                AppendError::Unknown(_) => commands.iter().filter(|c| c.starts_with("SET")).count(),
+            };
+            worker.journal.fail_next(error);
+            let mut connection = worker.connection();
+            let mut future = connection.call(worker.batch(commands));
+            settle().await;
+            assert_eq!(worker.datastore.sent(), sent, "{commands:?}");
+            if !sent.is_empty() {
+                let replies: Vec<String> = (0..sent.len()).map(|n| format!(":{n}")).collect();
+                let replies: Vec<&str> = replies.iter().map(String::as_str).collect();
+                worker.datastore.answer(&replies);
+            }
+            assert_eq!(lines(&mut future), expected, "{commands:?}");
+            assert_eq!(worker.journal.records().len(), outcomes);
+            settle().await;
+            assert!(worker.shared.is_idle());
+        });
+    };
+    let unknown = || AppendError::Unknown("sync failed".to_owned());
+    check(
+        not_appended(),
+        &["GET a", "SET b 1", "GET c", "SET d 1"],
+        &["GET a", "GET c"],
+        &[
+            ":0",
+            "-NOTJOURNALED no space",
+            ":1",
+            "-NOTJOURNALED no space",
+        ],
     );
     check(
-        b"*5\r\n-ERR a\r\n+OK\r\n$1\r\n1\r\n*0\r\n+OK\r\n",
-        &[RECORD, "1 did SELECT 9; SET b 2"],
+        not_appended(),
+        &["SET b 1"],
+        &[],
+        &["-NOTJOURNALED no space"],
     );
+    check(
+        not_appended(),
+        &["SET a 1", "SET pass:b 1", "SET pass:c 1"],
+        &["SET pass:b 1", "SET pass:c 1"],
+        &["-NOTJOURNALED no space", ":0", ":1"],
+    );
+    check(
+        unknown(),
+        &["SET pass:a 1", "GET b", "SET c 1"],
+        &["GET b"],
+        &[
+            "-UNCERTAIN 0000000000000abc-1 sync failed",
+            ":0",
+            "-UNCERTAIN 0000000000000abc-2 sync failed",
+        ],
+    );
+}
+
+#[test]
+fn a_refused_transaction_is_discarded() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        worker.journal.fail_next(not_appended());
+        let exec = worker.transaction(&["SET a 1", "GET a", "INCR b"]);
+        let mut future = worker.connection().call(exec);
+        settle().await;
+        assert_eq!(worker.datastore.sent(), ["DISCARD"]);
+        worker.datastore.answer(&["+OK"]);
+        assert_eq!(lines(&mut future), ["-NOTJOURNALED no space"]);
+    });
+}
+
+#[test]
+fn what_cannot_be_forwarded_is_not_recorded() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        worker.datastore.0.borrow_mut().away = Some(Rc::from("gone"));
+        let mut future = worker
+            .connection()
+            .call(worker.batch(&["SET a 1", "GET a"]));
+        let expected = ["-NOTJOURNALED gone", "-UNAVAILABLE gone"];
+        assert_eq!(lines(&mut future), expected);
+        assert_eq!(worker.journaled(), [""; 0]);
+    });
+}
+
+#[test]
+fn lost_hand_overs_leave_no_gap_and_their_outcomes_are_told_again() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        let mut connection = worker.connection();
+        let mut intent = connection.call(worker.batch(&["INCRBYFLOAT a 1.5"]));
+        settle().await;
+        assert_eq!(worker.datastore.sent(), ["INCRBYFLOAT a 1.5"]);
+        // The outcome's hand-over fails, and so do those behind it.
+        worker.journal.hold();
+        worker.datastore.answer(&["$3\r\n1.5"]);
+        assert_eq!(lines(&mut intent), ["$3", "1.5"]);
+        settle().await;
+        let mut lost: Vec<_> = (0..3)
+            .map(|n| connection.call(worker.batch(&[&format!("SET lost {n}")])))
+            .collect();
+        settle().await;
+        worker.journal.fail_next(not_appended());
+        assert_eq!(worker.journal.release_all(), 2);
+        settle().await;
+        for future in &mut lost {
+            assert_eq!(lines(future), ["-NOTJOURNALED no space"]);
+        }
+        assert_eq!(worker.datastore.sent(), [""; 0]);
+        let mut kept = connection.call(worker.batch(&["SET kept 1"]));
+        settle().await;
+        worker.datastore.answer(&["+OK"]);
+        assert_eq!(lines(&mut kept), ["+OK"]);
+        let journaled = worker.journaled();
+        assert_eq!(journaled.len(), 3, "{journaled:?}");
+        assert_eq!(journaled[0], "INCRBYFLOAT a 1.5");
+        assert!(journaled[1].starts_with("1 did SET a 1.5"), "{journaled:?}");
+        assert_eq!(journaled[2], "SET kept 1");
+        settle().await;
+        assert!(worker.shared.is_idle());
+    });
+}
+
+#[test]
+fn more_may_be_lost_at_once_than_the_writer_keeps_track_of_in_its_ring() {
+    const BATCHES: usize = 100;
+    const EACH: usize = 100;
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        let mut open = worker.connection().call(worker.batch(&["SET open 1"]));
+        settle().await;
+        worker.journal.hold();
+        let commands = vec!["SET lost 1"; EACH];
+        let mut lost: Vec<_> = (0..BATCHES)
+            .map(|_| worker.connection().call(worker.batch(&commands)))
+            .collect();
+        settle().await;
+        worker.journal.fail_next(not_appended());
+        worker.journal.release_all();
+        settle().await;
+        for future in &mut lost {
+            assert_eq!(lines(future), vec!["-NOTJOURNALED no space"; EACH]);
+        }
+        // What is still unsettled is the first write, and it is remembered.
+        let mut kept = worker.connection().call(worker.batch(&["SET kept 1"]));
+        settle().await;
+        assert_eq!(worker.datastore.sent(), ["SET open 1", "SET kept 1"]);
+        assert_eq!(worker.records()[1].settled_through, 0);
+        worker.datastore.answer(&["+OK"]);
+        worker.datastore.answer(&["+OK"]);
+        assert_eq!(lines(&mut open), ["+OK"]);
+        assert_eq!(lines(&mut kept), ["+OK"]);
+    });
+}
+
+#[test]
+fn while_the_journal_fails_nothing_is_forwarded_on_trust() {
+    let enqueued = KeyPolicy {
+        durability: Durability::Enqueued,
+        ..DURABLE
+    };
+    on_worker(async {
+        let worker = Worker::start(enqueued, &[]);
+        let mut connection = worker.connection();
+        for _ in 0..3 {
+            worker.journal.fail_next(not_appended());
+        }
+        // The first is forwarded before the journal's answer is known.
+        let mut first = connection.call(worker.batch(&["SET a 0"]));
+        settle().await;
+        assert_eq!(worker.datastore.sent(), ["SET a 0"]);
+        worker.datastore.answer(&["+OK"]);
+        assert_eq!(lines(&mut first), ["+OK"]);
+        for _ in 0..2 {
+            let mut refused = connection.call(worker.batch(&["SET a 1"]));
+            settle().await;
+            assert_eq!(lines(&mut refused), ["-NOTJOURNALED no space"]);
+        }
+        assert_eq!(worker.datastore.sent(), [""; 0]);
+        // The next is the one that finds out that it works again.
+        let mut probing = connection.call(worker.batch(&["SET a 2"]));
+        settle().await;
+        worker.datastore.answer(&["+OK"]);
+        assert_eq!(lines(&mut probing), ["+OK"]);
+        worker.journal.hold();
+        let trusting = connection.call(worker.batch(&["SET a 3"]));
+        assert_eq!(worker.datastore.sent(), ["SET a 2", "SET a 3"]);
+        drop(trusting);
+        worker.journal.release_all();
+        settle().await;
+        assert_eq!(worker.journaled(), ["SET a 2", "SET a 3"]);
+    });
+}
+
+#[test]
+fn a_batch_goes_on_without_its_client() {
+    // Whether the client gives up before or after the batch was forwarded.
+    for is_forwarded in [false, true] {
+        on_worker(async {
+            let worker = Worker::start(DURABLE, &[]);
+            worker.journal.hold();
+            let mut connection = worker.connection();
+            let mut future = connection.call(worker.batch(&["GET b", "INCRBYFLOAT a 1.5"]));
+            settle().await;
+            if is_forwarded {
+                worker.journal.release_all();
+                settle().await;
+            }
+            let replies = future.expire("late");
+            let text = String::from_utf8_lossy(&replies.bytes).into_owned();
+            assert_eq!(
+                text,
+                "-UNAVAILABLE late\r\n-UNCERTAIN 0000000000000abc-1 late\r\n"
+            );
+            drop(future);
+            worker.journal.release_all();
+            settle().await;
+            assert!(!worker.shared.is_idle());
+            assert_eq!(worker.datastore.sent(), ["GET b", "INCRBYFLOAT a 1.5"]);
+            worker.datastore.answer(&["$-1", "$3\r\n1.5"]);
+            settle().await;
+            let journaled = worker.journaled();
+            assert!(journaled[1].starts_with("1 did SET a 1.5"), "{journaled:?}");
+            assert!(worker.shared.is_idle());
+        });
+    }
+}
+
+#[test]
+fn a_batch_is_answered_when_its_time_is_up() {
+    const TIMEOUT: std::time::Duration = std::time::Duration::from_millis(40);
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        let deadlines = Deadlines::start(TIMEOUT, Rc::clone(&worker.metrics));
+        let layer = super::super::deadline::DeadlineLayer(deadlines);
+        let mut service: Deadline<Journal<Fake>> = tower::Layer::layer(&layer, worker.connection());
+        let started = std::time::Instant::now();
+        let first = service.call(worker.batch(&["SET a 1"]));
+        let second = service.call(worker.batch(&["GET a"]));
+        let Ok(replies) = first.await;
+        assert!(replies.bytes.starts_with(b"-UNCERTAIN 0000000000000abc-1 "));
+        let Ok(replies) = second.await;
+        assert!(replies.bytes.starts_with(b"-UNAVAILABLE "));
+        // The coarse clock is good to a tick or two.
+        let elapsed = started.elapsed();
+        assert!(
+            TIMEOUT / 2 < elapsed && elapsed < 20 * TIMEOUT,
+            "{elapsed:?}"
+        );
+        // A blocking command may take as long as it likes.
+        let mut batch = worker.batch(&["BLPOP list 0"]);
+        batch.blocking = true;
+        let blocking = service.call(batch);
+        let waited = tokio::time::timeout(2 * TIMEOUT, blocking).await;
+        assert!(waited.is_err());
+    });
+}
+
+#[test]
+fn a_failed_sync_makes_what_waited_uncertain_and_refuses_what_follows() {
+    let bypass = KeyPolicy {
+        on_unavailable: OnUnavailable::Bypass,
+        ..DURABLE
+    };
+    on_worker(async {
+        let (local, fail_next_sync) = LocalJournal::simulated();
+        let local = journal::Journal::Local(Arc::new(local));
+        let worker = Worker::start_on(&local, DURABLE, &[("pass:", bypass)]);
+        let mut connection = worker.connection();
+        // The journal writes on a thread of its own: its results are awaited.
+        let mut answer = async |commands: &[&str], sent: &[&str]| {
+            let future = connection.call(worker.batch(commands));
+            let answering = async {
+                while worker.datastore.0.borrow().waiting.is_empty() && !sent.is_empty() {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(worker.datastore.sent(), sent, "{commands:?}");
+                if !sent.is_empty() {
+                    worker.datastore.answer(&vec![":1"; sent.len()]);
+                }
+            };
+            let both = async { tokio::join!(future, answering) };
+            let both = tokio::time::timeout(std::time::Duration::from_secs(20), both).await;
+            let (Ok(replies), ()) = both.expect("it is answered");
+            let text = String::from_utf8_lossy(&replies.bytes).into_owned();
+            let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+            text.lines().map(first).collect::<Vec<_>>()
+        };
+        assert_eq!(answer(&["SET a 1"], &["SET a 1"]).await, [":1"]);
+        fail_next_sync();
+        assert_eq!(
+            answer(&["SET a 2", "GET a", "SET pass:a 2"], &["GET a"]).await,
+            ["-UNCERTAIN", ":1", "-UNCERTAIN"]
+        );
+        assert_eq!(
+            answer(
+                &["SET a 3", "GET a", "SET pass:a 3"],
+                &["GET a", "SET pass:a 3"]
+            )
+            .await,
+            ["-NOTJOURNALED", ":1", ":1"]
+        );
+        assert_eq!(answer(&["GET a"], &["GET a"]).await, [":1"]);
+    });
 }

@@ -1,0 +1,130 @@
+//! What is lost, late or taken back is told and counted.
+
+use super::*;
+use crate::journal::JournalState;
+
+#[test]
+fn a_lost_outcome_is_told_again_but_not_in_a_loop() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        let mut pop = worker.connection().call(worker.batch(&["SPOP s"]));
+        settle().await;
+        worker.journal.set_state(JournalState::DiskFull);
+        worker.datastore.answer(&["$1\r\nm"]);
+        assert_eq!(lines(&mut pop), ["$1", "m"]);
+        // The pump comes to rest each time, though there is something to tell.
+        for _ in 0..3 {
+            settle().await;
+            worker.shared.heartbeat();
+            assert!(!worker.shared.is_idle());
+        }
+        assert_eq!(worker.journaled(), ["SPOP s"]);
+        worker.journal.set_state(JournalState::Accepting);
+        settle().await;
+        assert_eq!(worker.journaled(), ["SPOP s", "1 did SREM s m"]);
+        assert!(worker.shared.is_idle());
+    });
+}
+
+#[test]
+fn what_was_forwarded_before_its_record_was_lost_is_counted() {
+    let enqueued = KeyPolicy {
+        durability: Durability::Enqueued,
+        ..DURABLE
+    };
+    on_worker(async {
+        let worker = Worker::start(enqueued, &[]);
+        let mut connection = worker.connection();
+        let counts = || {
+            (
+                worker.metrics.journaled.get(),
+                worker.metrics.bypassed.get(),
+            )
+        };
+        let _kept = connection.call(worker.batch(&["SET a 1", "SET a 2"]));
+        settle().await;
+        assert_eq!(counts(), (2, 0));
+        worker.journal.fail_next(not_appended());
+        let _lost = connection.call(worker.batch(&["SET a 3", "SET a 4"]));
+        settle().await;
+        assert_eq!(counts(), (2, 2));
+        worker.journal.fail_next(not_appended());
+        let _refused = connection.call(worker.batch(&["SET a 5"]));
+        settle().await;
+        assert_eq!((counts(), worker.metrics.not_journaled.get()), ((2, 2), 1));
+    });
+}
+
+#[test]
+fn what_may_be_in_the_journal_and_was_not_forwarded_is_taken_back() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        worker
+            .journal
+            .fail_next(AppendError::Unknown("who knows".to_owned()));
+        let exec = worker.transaction(&["GET a", "SET k 1"]);
+        let _exec = worker.connection().call(exec);
+        settle().await;
+        let records = worker.journal.records();
+        let outcome = decode(Bytes::from(records[0].clone())).expect("a record");
+        assert_eq!(text(&outcome), "1 rejected");
+        // Nobody waits for the first one to settle.
+        assert_eq!((outcome.sequence, outcome.settled_through), (2, 2));
+        let Some(Body::Outcome(outcome)) = outcome.body else {
+            panic!("an outcome");
+        };
+        assert_eq!(outcome.key, "k");
+    });
+}
+
+#[test]
+fn what_goes_on_without_its_client_counts_as_in_flight() {
+    for is_forwarded in [false, true] {
+        on_worker(async {
+            let worker = Worker::start(DURABLE, &[]);
+            worker.journal.hold();
+            let mut future = worker.connection().call(worker.batch(&["SET k 1"]));
+            settle().await;
+            if is_forwarded {
+                worker.journal.release_all();
+                settle().await;
+            }
+            assert!(future.expire("late").failure.is_some());
+            drop(future);
+            assert_eq!(worker.in_flight.batches(), 1);
+            worker.journal.release_all();
+            settle().await;
+            assert_eq!(worker.in_flight.batches(), 1);
+            worker.datastore.answer(&["+OK"]);
+            settle().await;
+            assert_eq!(worker.in_flight.batches(), 0);
+        });
+    }
+}
+
+#[test]
+fn a_transaction_may_select_another_database() {
+    let check = |reply: &'static str, expected: &[&str]| {
+        on_worker(async {
+            let worker = Worker::start(DURABLE, &[]);
+            let commands = ["SET a 1", "SELECT 9", "GET a", "SORT l", "SET b 2"];
+            let exec = worker.transaction(&commands);
+            let mut answer = worker.connection().call(exec);
+            settle().await;
+            worker.datastore.answer(&[reply]);
+            assert!(!is_pending(&mut answer));
+            settle().await;
+            assert_eq!(worker.journaled(), expected);
+        });
+    };
+    const RECORD: &str = "SET a 1 SELECT 9 SET b 2";
+    check("*5\r\n+OK\r\n+OK\r\n$1\r\n1\r\n*0\r\n+OK", &[RECORD]);
+    check(
+        "*5\r\n+OK\r\n-ERR DB index is out of range\r\n$1\r\n1\r\n*0\r\n+OK",
+        &[RECORD, "1 did SET a 1 SET b 2"],
+    );
+    check(
+        "*5\r\n-ERR a\r\n+OK\r\n$1\r\n1\r\n*0\r\n+OK",
+        &[RECORD, "1 did SELECT 9 SET b 2"],
+    );
+}
