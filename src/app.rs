@@ -173,8 +173,10 @@ fn admin_state(
 }
 
 fn apply(namespaces: &[Arc<Namespace>], orders: &watch::Sender<Orders>, config: Config) {
+    let retention = options::retention(&config);
     for (namespace, config) in namespaces.iter().zip(&config.namespaces) {
         namespace.policy.store(Arc::new(options::policy(config)));
+        namespace.journal.set_retention(retention);
     }
     orders.send_modify(|orders| orders.config = Arc::new(config));
 }

@@ -28,7 +28,7 @@ use crate::mutation::RecordBatch;
 
 pub use appender::Appender;
 pub use cursor::{Cursor, CursorPosition};
-pub use local::{LocalJournal, LocalOptions};
+pub use local::{LocalJournal, LocalOptions, Retention};
 pub use memory::{MemoryJournal, MemoryOptions};
 pub use statistics::{HistogramSnapshot, JournalStats};
 
@@ -198,6 +198,14 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.first_offset(),
             Journal::Memory(_) => 0,
+        }
+    }
+
+    /// Changes what is kept, where anything is ever removed.
+    pub fn set_retention(&self, retention: Retention) {
+        match self {
+            Journal::Local(journal) => journal.set_retention(retention),
+            Journal::Memory(_) => {}
         }
     }
 

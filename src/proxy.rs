@@ -41,14 +41,15 @@ pub enum ConnectionMode {
     Dedicated,
 }
 
-/// What a namespace wants of its client connections.
-#[derive(Debug, Clone)]
+/// What a namespace wants of its client connections; a reload replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// How clients get upstream links.
     pub mode: ConnectionMode,
     /// So many clients per worker; one more is refused.
     pub client_limit: usize,
-    /// A client with more unread replies than this many bytes is closed.
+    /// A client that has more unread than this many bytes when there is more
+    /// for it is closed.
     pub client_output_bytes_max: usize,
     /// What a client may send.
     pub scanner: scanner::Limits,
@@ -56,8 +57,8 @@ pub struct Options {
 
 /// What all connections of one worker of one namespace share.
 pub struct Context {
-    /// What the namespace wants.
-    pub options: Options,
+    /// What the namespace wants now.
+    pub options: Cell<Options>,
     /// The links to the datastore.
     pub links: Rc<Links>,
     /// The shared part of the stack.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wal_sidecar::journal::{
     AppendError, Appender, Completion, Journal, JournalState, LocalJournal, LocalOptions,
-    MemoryJournal, MemoryOptions, Offset, OpenError, ReadBatch, ReadError, Reader,
+    MemoryJournal, MemoryOptions, Offset, OpenError, ReadBatch, ReadError, Reader, Retention,
 };
 use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind};
 use wal_sidecar::platform::Platform;
@@ -437,6 +437,20 @@ fn retention_by_size() {
         .next_batch(&mut ReadBatch::default(), 1)
         .unwrap_err();
     assert!(matches!(error, ReadError::Removed { first: 30 }), "{error}");
+}
+
+#[test]
+fn retention_changes_while_the_journal_is_open() {
+    let (journal, _) = forty_segments(|_| {});
+    journal.retain().unwrap();
+    assert_eq!(journal.first_offset(), 0);
+    journal.set_retention(Retention {
+        bytes_max: Some(10 * 4096),
+        age_max: None,
+        hard_cap_bytes: None,
+    });
+    journal.retain().unwrap();
+    assert_eq!(journal.first_offset(), 30);
 }
 
 #[test]

@@ -150,12 +150,11 @@ fn connections_are_called_what_their_clients_are() {
     let redis = Redis::start();
     let sidecar = Sidecar::start(&redis);
     let names = |expected: &str| {
-        let found = until("the names", DEADLINE, || {
+        until("the names", DEADLINE, || {
             let list = redis.client().command(&["CLIENT", "LIST"]);
             let list = String::from_utf8_lossy(&list).into_owned();
             list.contains(expected).then_some(list)
-        });
-        found
+        })
     };
     let mut client = sidecar.client();
     check(
@@ -314,4 +313,84 @@ fn an_old_password_is_no_good_for_a_new_client() {
         second.command(&["HELLO", "3", "AUTH", "app", "new"])[0],
         b'%'
     );
+}
+
+#[test]
+fn nothing_is_written_on_a_replication_stream() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::start(&redis);
+    let mut replica = sidecar.client();
+    check(&mut replica, &[("REPLCONF listening-port 1", OK)]);
+    check(
+        &mut replica,
+        &[("PING", "+PONG\r\n"), ("REPLCONF capa eof", OK)],
+    );
+    replica.send(b"SET k 1\r\n");
+    assert_eq!(replica.rest(), b"");
+    let mut replica = sidecar.client();
+    replica.send(b"REPLCONF listening-port 1\r\nSET k 1\r\n");
+    assert!(replica.rest().len() <= OK.len());
+    let mut replica = sidecar.client();
+    replica.send(b"PSYNC ? -1\r\n");
+    assert!(replica.reply().starts_with(b"+FULLRESYNC"));
+    drop(replica);
+    assert_eq!(redis.client().command(&["EXISTS", "k"]), b":0\r\n");
+}
+
+#[test]
+fn who_has_not_authenticated_does_not_end_the_connection_of_all() {
+    let redis = Redis::with(RedisOptions {
+        password: Some("secret".to_owned()),
+        ..RedisOptions::default()
+    });
+    let sidecar = Sidecar::start(&redis);
+    let mut direct = redis.client();
+    let links = |direct: &mut Client| {
+        let list = direct.command(&["CLIENT", "LIST"]);
+        let list = String::from_utf8_lossy(&list).into_owned();
+        let ids = list.lines().filter(|line| line.contains("db="));
+        let ids = ids.filter_map(|line| line.split(' ').next());
+        ids.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut patient = sidecar.client();
+    assert!(patient.command(&["GET", "k"]).starts_with(b"-NOAUTH"));
+    let before = links(&mut direct);
+    let mut many = sidecar.client();
+    many.send(&support::resp::encode(&["x"; 11]));
+    let refused = b"-ERR Protocol error: unauthenticated multibulk length\r\n";
+    assert_eq!(many.rest(), refused);
+    assert_eq!(links(&mut direct), before);
+    // Who has may send more, at once.
+    let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+    let mut mget = vec!["MGET"];
+    mget.extend(keys.iter().map(String::as_str));
+    let auth = support::resp::encode(&["AUTH", "secret"]);
+    patient.send(&[auth, support::resp::encode(&mget)].concat());
+    assert_eq!(patient.reply(), b"+OK\r\n");
+    assert!(patient.reply().starts_with(b"*20\r\n"));
+}
+
+#[test]
+fn limits_of_clients_are_reloaded() {
+    let redis = Redis::start();
+    let sidecar = Sidecar::with(SidecarOptions::new(&redis).namespace("value_bytes_max = 1024\n"));
+    let value = "v".repeat(2000);
+    let mut early = sidecar.client();
+    check(&mut early, &[("PING", "+PONG\r\n")]);
+    let mut refused = sidecar.client();
+    let invalid = b"-ERR Protocol error: invalid bulk length\r\n";
+    assert_eq!(refused.command(&["SET", "k", &value]), invalid);
+    let text = std::fs::read_to_string(sidecar.config()).expect("a file");
+    let text = text.replace(
+        "value_bytes_max = 1024",
+        "value_bytes_max = 4096\nclient_limit = 1",
+    );
+    std::fs::write(sidecar.config(), text).expect("write it");
+    until("the new limit of clients", DEADLINE, || {
+        let refused = b"-ERR max number of clients reached\r\n";
+        let mut next = sidecar.client();
+        next.send(b"PING\r\n");
+        matches!(next.try_reply(), Ok(reply) if reply == refused).then_some(())
+    });
+    assert_eq!(early.command(&["SET", "k", &value]), b"+OK\r\n");
 }

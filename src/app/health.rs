@@ -32,9 +32,13 @@ impl Status {
     /// A full or broken disk makes a process unready only where writes are
     /// refused for it; all checks are shown in any case.
     pub(super) fn readiness(&self) -> Readiness {
-        let mut checks = Vec::new();
+        let (mut checks, mut ready) = (Vec::new(), true);
+        let mut check = |name: String, result: Result<(), String>, counts: bool| {
+            ready &= result.is_ok() || !counts;
+            checks.push((name, result));
+        };
         if self.orders.borrow().draining {
-            checks.push(("drain".to_owned(), Err("draining".to_owned())));
+            check("drain".to_owned(), Err("draining".to_owned()), true);
         }
         for namespace in &self.namespaces {
             let name = &namespace.name;
@@ -42,19 +46,17 @@ impl Status {
                 true => Ok(()),
                 false => Err("not listening yet".to_owned()),
             };
-            checks.push((format!("{name}/listener"), listening));
-            checks.push((format!("{name}/datastore"), namespace.datastore.get()));
+            check(format!("{name}/listener"), listening, true);
+            check(format!("{name}/datastore"), namespace.datastore.get(), true);
             let journal = match namespace.journal.state() {
                 JournalState::Accepting => Ok(()),
                 JournalState::DiskFull => Err("the disk is full".to_owned()),
                 JournalState::Poisoned(reason) => Err(format!("{reason}; restart")),
             };
-            checks.push((format!("{name}/journal"), journal));
+            let refuses = namespace.policy.load().refuses();
+            check(format!("{name}/journal"), journal, refuses);
         }
-        Readiness {
-            ready: checks.iter().all(|(_, check)| check.is_ok()),
-            checks,
-        }
+        Readiness { ready, checks }
     }
 
     pub(super) fn config(&self) -> String {

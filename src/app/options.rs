@@ -6,7 +6,7 @@ use crate::config::{
     self, Config, ConnectionMode, Durability, ListenAddress, OnJournalUnavailable, UpstreamAddress,
 };
 use crate::datastore::{self, Identity};
-use crate::journal::LocalOptions;
+use crate::journal::{LocalOptions, Retention};
 use crate::platform::stream::Address;
 use crate::protocol::resp::scanner;
 use crate::stack::Limits;
@@ -30,6 +30,14 @@ pub(super) fn journal(config: &Config, namespace: &config::Namespace) -> LocalOp
         // that clients should meet.
         inbox_bytes_max: INBOX_PER_IN_FLIGHT * bytes(namespace.in_flight_bytes_max),
         ..LocalOptions::new(config.journal_directory(&namespace.name))
+    }
+}
+
+pub(super) fn retention(config: &Config) -> Retention {
+    Retention {
+        bytes_max: Some(config.journal.retention_bytes),
+        age_max: Some(config.journal.retention_age),
+        hard_cap_bytes: config.journal.hard_cap_bytes,
     }
 }
 

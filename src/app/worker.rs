@@ -1,6 +1,7 @@
 //! A worker: one thread with a runtime of its own, that serves every
 //! namespace with sockets, links and a journal queue of its own.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -122,15 +123,40 @@ struct Serving {
     listeners: Vec<tokio::task::JoinHandle<()>>,
 }
 
+/// Tells of the end of a task without which a worker serves nobody: by a panic,
+/// as it has no other.
+struct Ends(Rc<Notify>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+fn spawn_essential(ended: &Rc<Notify>, task: impl Future<Output = ()> + 'static) {
+    let ends = Ends(Rc::clone(ended));
+    tokio::task::spawn_local(async move {
+        let _ends = ends;
+        task.await;
+    });
+}
+
 async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Orders>) {
     let started = orders.borrow().config.clone();
+    let ended = Rc::new(Notify::new());
     let mut serving = Vec::new();
     for part in parts {
-        serving.push(serve(index, part, &started));
+        serving.push(serve(index, part, &started, &ended));
     }
+    // Events: an order, the end of a task that must not end.
     loop {
-        if orders.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = orders.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = ended.notified() => return,
         }
         let now = orders.borrow_and_update().clone();
         if now.draining {
@@ -139,6 +165,8 @@ async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Order
         }
         for (serving, config) in serving.iter().zip(&now.config.namespaces) {
             let limits = options::limits(config, now.config.workers);
+            let options = options::proxy(config, now.config.workers);
+            serving.context.options.set(options);
             let stack = &serving.context.stack;
             stack.deadlines.set_timeout(limits.request_timeout);
             stack
@@ -148,7 +176,7 @@ async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Order
     }
 }
 
-fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
+fn serve(index: usize, parts: Parts, config: &Config, ended: &Rc<Notify>) -> Serving {
     let Parts {
         shared,
         config: namespace,
@@ -186,14 +214,14 @@ fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
         in_flight: Rc::clone(&in_flight),
         metrics: Rc::clone(&metrics),
     });
-    tokio::task::spawn_local(journal::pump(journal.clone()));
+    spawn_essential(ended, journal::pump(journal.clone()));
     let interval = config.journal.heartbeat_interval;
-    tokio::task::spawn_local(journal::heartbeats(journal.clone(), interval));
+    spawn_essential(ended, journal::heartbeats(journal.clone(), interval));
     if index == 0 {
         tokio::task::spawn_local(complete_table(Rc::clone(&links), Arc::clone(&shared), up));
     }
     let context = Rc::new(proxy::Context {
-        options: options::proxy(&namespace, config.workers),
+        options: options::proxy(&namespace, config.workers).into(),
         links,
         stack: stack::Shared {
             journal,

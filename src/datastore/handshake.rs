@@ -39,15 +39,25 @@ pub fn push_auth(out: &mut BytesMut, identity: &Identity) -> bool {
     true
 }
 
+/// A connection in the state of a [`LinkKey`].
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub stream: Stream,
+    /// Whether the datastore takes nothing from it before AUTH, and little of
+    /// that: it hangs up on who sends large commands.
+    pub needs_auth: bool,
+}
+
 /// Connects and greets within [`Options::connect_timeout`]. `name` is what the
 /// connection is called in the datastore's CLIENT LIST.
-pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Stream, OpenError> {
+pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Opened, OpenError> {
     let attempt = async {
         let mut stream = Stream::connect(&options.address)
             .await
             .map_err(|error| unreachable(options, &error))?;
-        greet(&mut stream, options, key, name).await?;
-        Ok(stream)
+        let needs_auth = greet(&mut stream, options, key, name).await?;
+        Ok(Opened { stream, needs_auth })
     };
     match tokio::time::timeout(options.connect_timeout, attempt).await {
         Ok(result) => result,
@@ -64,12 +74,13 @@ fn unreachable(options: &Options, why: &dyn std::fmt::Display) -> OpenError {
 
 /// Sends the handshake and reads one reply to each of its commands. The name
 /// is a courtesy: a user whose ACL forbids CLIENT gets a link all the same.
+/// Returns whether the datastore asks for AUTH.
 async fn greet(
     stream: &mut Stream,
     options: &Options,
     key: &LinkKey,
     name: &[u8],
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     let mut out = BytesMut::new();
     let mut required = usize::from(push_auth(&mut out, &key.identity));
     if key.protocol == 3 {
@@ -88,6 +99,7 @@ async fn greet(
         .await
         .map_err(|error| unreachable(options, &error))?;
 
+    let mut needs_auth = false;
     let mut input = BytesMut::new();
     let mut scanner = ReplyScanner::default();
     for index in 0..=required {
@@ -107,7 +119,8 @@ async fn greet(
         if frame.kind == b'-' && index < required {
             return Err(OpenError::Refused(Rc::from(&input[..frame.end])));
         }
+        needs_auth = input.starts_with(b"-NOAUTH");
         input.advance(frame.end);
     }
-    Ok(())
+    Ok(needs_auth)
 }

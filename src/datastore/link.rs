@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, BytesMut};
 use slab::Slab;
 
+use super::handshake::Opened;
 use super::receive::Receiver;
 use crate::platform::stream::Stream;
 use crate::protocol::{Batch, Class, Expect, Failure, Pool, Replies};
@@ -40,6 +41,7 @@ pub(super) struct Inner {
     /// Why the link takes no batches; `None` while it does.
     down: Option<Rc<str>>,
     closed: bool,
+    needs_auth: bool,
     /// What the connection is called in the datastore's CLIENT LIST.
     name: Vec<u8>,
     /// How many channels and patterns it is subscribed to.
@@ -90,6 +92,7 @@ impl Link {
                 unsolicited: exclusive.then(Unsolicited::default),
                 down: Some(Rc::from("datastore not connected yet")),
                 closed: false,
+                needs_auth: false,
                 name: super::handshake::LINK_NAME.as_bytes().to_vec(),
                 subscriptions: 0,
                 unasked: Unasked::default(),
@@ -200,7 +203,12 @@ impl Link {
 
     /// Writes batches and hands out replies until the connection ends or the
     /// link is closed; returns why it ended.
-    pub async fn drive(&self, mut stream: Stream) -> Rc<str> {
+    pub async fn drive(&self, opened: Opened) -> Rc<str> {
+        let Opened {
+            mut stream,
+            needs_auth,
+        } = opened;
+        self.inner.borrow_mut().needs_auth = needs_auth;
         self.set_up();
         let mut driver = Driver {
             link: self,
@@ -238,6 +246,11 @@ impl Link {
         super::handshake::push_command(&mut bytes, &[b"CLIENT", b"SETNAME", name]);
         let batch = Batch::single(&bytes, crate::protocol::Command::UNKNOWN, Class::Read);
         drop(self.send(batch));
+    }
+
+    /// Whether the datastore takes nothing from the connection before AUTH.
+    pub fn needs_auth(&self) -> bool {
+        self.inner.borrow().needs_auth
     }
 
     /// How many channels and patterns the connection is subscribed to.

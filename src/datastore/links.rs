@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Link, LinkKey, OpenError, Options, handshake};
+use super::handshake::{self, Opened};
+use super::{Link, LinkKey, OpenError, Options};
 use crate::protocol::Pool;
 
 /// Attempts to reconnect start this far apart and double up to the maximum.
@@ -83,12 +84,12 @@ impl Links {
         if let Some(link) = self.existing(key) {
             return Ok(link);
         }
-        let stream = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
+        let opened = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
         // Another client may have opened the same one meanwhile.
         if let Some(link) = self.existing(key) {
             return Ok(link);
         }
-        Ok(self.keep(key.clone(), Some(stream)))
+        Ok(self.keep(key.clone(), Some(opened)))
     }
 
     /// A link for one client alone, called what the client is. It is up.
@@ -100,18 +101,19 @@ impl Links {
                 return Ok(link);
             }
         }
-        let stream = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
+        let opened = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
         let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, true);
         link.set_up();
         let driven = link.clone();
-        tokio::task::spawn_local(async move { driven.drive(stream).await });
+        tokio::task::spawn_local(async move { driven.drive(opened).await });
         link.set_name(name);
         Ok(link)
     }
 
     /// A bare connection in the state of `key`.
     pub async fn raw(&self, key: &LinkKey) -> Result<crate::platform::stream::Stream, OpenError> {
-        handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await
+        let opened = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await;
+        opened.map(|opened| opened.stream)
     }
 
     /// Keeps a link for the next client; the caller vouches that its
@@ -136,13 +138,9 @@ impl Links {
     }
 
     /// Registers a shared link and starts what keeps it connected.
-    fn keep(
-        self: &Rc<Self>,
-        key: LinkKey,
-        stream: Option<crate::platform::stream::Stream>,
-    ) -> Link {
+    fn keep(self: &Rc<Self>, key: LinkKey, opened: Option<Opened>) -> Link {
         let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, false);
-        if stream.is_some() {
+        if opened.is_some() {
             link.set_up();
         }
         let shared = Shared {
@@ -150,32 +148,27 @@ impl Links {
             unused: Cell::new(false),
         };
         self.shared.borrow_mut().insert(key.clone(), shared);
-        tokio::task::spawn_local(Rc::clone(self).reconnect(key, link.clone(), stream));
+        tokio::task::spawn_local(Rc::clone(self).reconnect(key, link.clone(), opened));
         link
     }
 
     /// Keeps a shared link connected until it is closed.
-    async fn reconnect(
-        self: Rc<Self>,
-        key: LinkKey,
-        link: Link,
-        mut stream: Option<crate::platform::stream::Stream>,
-    ) {
+    async fn reconnect(self: Rc<Self>, key: LinkKey, link: Link, mut first: Option<Opened>) {
         let is_default = key == self.default_key();
         let mut backoff = BACKOFF_MIN;
         loop {
-            let opened = match stream.take() {
-                Some(stream) => Ok(stream),
+            let opened = match first.take() {
+                Some(opened) => Ok(opened),
                 None => handshake::open(&self.options, &key, handshake::LINK_NAME.as_bytes()).await,
             };
             let reason: Rc<str> = match opened {
-                Ok(stream) => {
+                Ok(opened) => {
                     backoff = BACKOFF_MIN;
                     link.set_up();
                     if is_default {
                         (self.on_change)(Ok(()));
                     }
-                    link.drive(stream).await
+                    link.drive(opened).await
                 }
                 Err(error) => Rc::from(error.to_string()),
             };

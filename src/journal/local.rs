@@ -80,19 +80,30 @@ pub struct LocalOptions {
     pub directory: PathBuf,
     /// Length of a segment file. One is made longer for a group that is.
     pub segment_bytes: u64,
-    /// Above this, the oldest segments are removed, unless a registered reader
-    /// needs them. Counts whole files, not the spare.
+    /// See [`Retention::bytes_max`].
     pub retention_bytes: Option<u64>,
-    /// Segments whose last record is older are removed, unless a registered
-    /// reader needs them.
+    /// See [`Retention::age_max`].
     pub retention_age: Option<Duration>,
-    /// Above this, the oldest segments are removed whoever needs them. None:
-    /// a reader that stands still can fill the disk.
+    /// See [`Retention::hard_cap_bytes`].
     pub hard_cap_bytes: Option<u64>,
     /// Bytes of records that may wait to become durable.
     pub inbox_bytes_max: usize,
     /// Bytes after which a group takes no further hand-over.
     pub group_bytes_max: usize,
+}
+
+/// What a journal keeps; can change while it is open. None: without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Above this, the oldest segments are removed, unless a registered reader
+    /// needs them. Counts whole files, not the spare.
+    pub bytes_max: Option<u64>,
+    /// Segments whose last record is older are removed, unless a registered
+    /// reader needs them.
+    pub age_max: Option<Duration>,
+    /// Above this, the oldest segments are removed whoever needs them. None:
+    /// a reader that stands still can fill the disk.
+    pub hard_cap_bytes: Option<u64>,
 }
 
 impl LocalOptions {
@@ -106,6 +117,16 @@ impl LocalOptions {
             hard_cap_bytes: None,
             inbox_bytes_max: INBOX_BYTES_MAX,
             group_bytes_max: GROUP_BYTES_MAX,
+        }
+    }
+}
+
+impl From<&LocalOptions> for Retention {
+    fn from(options: &LocalOptions) -> Retention {
+        Retention {
+            bytes_max: options.retention_bytes,
+            age_max: options.retention_age,
+            hard_cap_bytes: options.hard_cap_bytes,
         }
     }
 }
@@ -218,6 +239,15 @@ impl LocalJournal {
         JournalStats {
             waiting_bytes: self.inbox.waiting_bytes() as u64,
             ..self.stream.stats()
+        }
+    }
+
+    /// Changes what is kept; acted on before long.
+    pub fn set_retention(&self, retention: Retention) {
+        self.stream.set_retention(retention);
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(threads) = &*threads {
+            threads.housekeeper.thread().unpark();
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +15,18 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// So many connections wait in the kernel until they are accepted.
 const BACKLOG: u32 = 1024;
+
+/// A client that has said nothing for so long is asked whether it is there, as
+/// Redis does (`tcp-keepalive`).
+const CLIENT_SILENCE: Duration = Duration::from_secs(300);
+/// So is a server: it may have vanished without a word, and links would wait.
+const SERVER_SILENCE: Duration = Duration::from_secs(15);
+/// A question goes unanswered so many times before the connection is given up.
+const QUESTIONS: u32 = 3;
+/// A connection to a server that does not acknowledge what it was sent for so
+/// long is given up; the system's own limit is a quarter of an hour.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
 /// Where to listen, or what to connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,6 +63,10 @@ impl Stream {
             Address::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                let socket = socket2::SockRef::from(&stream);
+                notice_silence(&socket, SERVER_SILENCE)?;
+                #[cfg(target_os = "linux")]
+                socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
                 Ok(Stream::Tcp(stream))
             }
             Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
@@ -149,6 +166,8 @@ impl Listener {
             Listener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                // Fails where the client is gone already, which a read will tell.
+                let _ = notice_silence(&socket2::SockRef::from(&stream), CLIENT_SILENCE);
                 Ok(Stream::Tcp(stream))
             }
             Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
@@ -206,6 +225,15 @@ impl BoundSocket {
             }
         })
     }
+}
+
+/// Has the system find out that the other side is gone though nothing is sent.
+fn notice_silence(socket: &socket2::SockRef<'_>, silence: Duration) -> io::Result<()> {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(silence)
+        .with_interval(silence / QUESTIONS)
+        .with_retries(QUESTIONS);
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 fn bind_tcp(host: &str, port: u16, shared: bool) -> io::Result<std::net::TcpListener> {

@@ -74,6 +74,8 @@ pub struct Connection {
     pub(super) id: u64,
     /// Replies that are being written, and how much of them is not.
     output: Option<Replies>,
+    /// There came more for the client though it had too much to read.
+    is_overflowing: bool,
     /// No more input is taken until nothing is in flight.
     hold: bool,
     state: State,
@@ -109,6 +111,15 @@ pub(super) enum Turn {
     End,
 }
 
+/// What state the client's own link is in is nobody's business any more.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.exclusive {
+            self.route.link().close();
+        }
+    }
+}
+
 impl Connection {
     /// A connection that has just been accepted.
     pub fn new(stream: Stream, context: Rc<Context>) -> Connection {
@@ -116,7 +127,7 @@ impl Connection {
         Connection {
             stream,
             session: Session::new(context.links.default_key()),
-            scanner: Scanner::new(context.options.scanner),
+            scanner: Scanner::new(context.options.get().scanner),
             input: Batch::default(),
             service: build(&context.stack, route.clone()),
             route,
@@ -126,6 +137,7 @@ impl Connection {
             in_flight_bytes: 0,
             id: context.next_client_id(),
             output: None,
+            is_overflowing: false,
             hold: false,
             state: State::Open,
             registered: Registered::new(&context),
@@ -154,14 +166,11 @@ impl Connection {
         for batch in std::mem::take(&mut self.in_flight) {
             batch.finish().await;
         }
-        if let Some(link) = link {
-            link.close();
-        }
     }
 
     async fn serve(&mut self) {
         let key = self.registered.key;
-        if self.context.options.mode == ConnectionMode::Dedicated
+        if self.context.options.get().mode == ConnectionMode::Dedicated
             && let Err(error) = self.make_exclusive().await
         {
             tracing::debug!(%error, "client without an upstream connection");
@@ -187,9 +196,12 @@ impl Connection {
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Turn> {
         for _ in 0..STEPS_PER_TURN {
+            // What waits goes first, so that it is known what is unread.
+            let is_written = self.poll_output(cx);
             self.poll_replies(cx);
             self.poll_unsolicited(cx);
-            if self.poll_output(cx).is_err() || self.is_over() {
+            let is_written = is_written.and_then(|()| self.poll_output(cx));
+            if is_written.is_err() || self.is_over() {
                 return Poll::Ready(Turn::End);
             }
             match self.dispatch() {
@@ -246,7 +258,9 @@ impl Connection {
         let link = self.route.link();
         let pool = &self.context.pool;
         let output = self.output.get_or_insert_with(|| pool.take_replies());
+        let is_too_much = is_too_much(&self.context, output);
         while let Poll::Ready(received) = link.poll_unsolicited(cx, &mut output.bytes) {
+            self.is_overflowing |= is_too_much;
             if received.is_err() {
                 // Without its own connection the client's state is gone, and it
                 // has to see that.
@@ -266,10 +280,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match self.stream.poll_write_ready(cx) {
                         Poll::Ready(ready) => ready?,
-                        Poll::Pending
-                            if self.context.options.client_output_bytes_max
-                                < output.bytes.len() =>
-                        {
+                        Poll::Pending if self.is_overflowing => {
                             self.context.metrics.closed.add(1);
                             return Err(io::Error::other("the client does not read"));
                         }
@@ -282,6 +293,7 @@ impl Connection {
         if let Some(output) = self.output.take() {
             self.context.pool.give(output);
         }
+        self.is_overflowing = false;
         Ok(())
     }
 
@@ -360,6 +372,7 @@ impl Connection {
         if self.hold || !self.can_send() || self.state == State::Closing {
             return Dispatched::Nothing;
         }
+        self.take_up_limits();
         let mut position = 0;
         let mut stop = None;
         let table = self.context.table.load();
@@ -418,6 +431,16 @@ impl Connection {
             return Dispatched::Sent;
         }
         self.stop(stop)
+    }
+
+    /// What a client may send depends on the configuration, and on whether it
+    /// has authenticated: on a shared link Redis would hang up on all for one.
+    fn take_up_limits(&mut self) {
+        let limits = self.context.options.get().scanner;
+        if self.scanner.limits() != limits {
+            self.scanner.set_limits(limits);
+        }
+        self.scanner.set_unauthenticated(self.route.needs_auth());
     }
 
     /// Whether one more command fits into the batch that is being made.
@@ -588,12 +611,19 @@ impl Connection {
     fn write(&mut self, replies: Replies) {
         match &mut self.output {
             Some(output) => {
+                self.is_overflowing |= is_too_much(&self.context, output);
                 output.bytes.extend_from_slice(&replies.bytes);
                 self.context.pool.give(replies);
             }
             None => self.output = Some(replies),
         }
     }
+}
+
+/// Whether a client has so much unread that it gets no more. One reply, or
+/// those to one batch, may be larger: the client is given time to read them.
+fn is_too_much(context: &Context, output: &Replies) -> bool {
+    context.options.get().client_output_bytes_max < output.bytes.len()
 }
 
 /// Counted as a client until it is dropped, even by a panic.

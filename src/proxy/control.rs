@@ -48,7 +48,7 @@ impl Connection {
                 self.close();
             }
             Control::Reset => self.reset().await,
-            Control::ClientId if self.context.options.mode == ConnectionMode::Shared => {
+            Control::ClientId if self.context.options.get().mode == ConnectionMode::Shared => {
                 let id = self.id;
                 self.reply(format!(":{id}\r\n").as_bytes());
             }
@@ -221,7 +221,7 @@ impl Connection {
         self.session = Session::new(self.context.links.default_key());
         self.route.set(self.context.links.default_link());
         self.reply(b"+RESET\r\n");
-        if self.context.options.mode == ConnectionMode::Dedicated
+        if self.context.options.get().mode == ConnectionMode::Dedicated
             && self.make_exclusive().await.is_err()
         {
             self.close();
@@ -480,7 +480,9 @@ impl Connection {
 
     /// Goes back to a shared link if the session allows it and there is one.
     pub(super) fn share_again(&mut self) {
-        if self.context.options.mode == ConnectionMode::Dedicated || !self.session.is_stateless() {
+        if self.context.options.get().mode == ConnectionMode::Dedicated
+            || !self.session.is_stateless()
+        {
             return;
         }
         let Some(shared) = self.context.links.existing(&self.session.key) else {

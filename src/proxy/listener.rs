@@ -44,7 +44,7 @@ async fn begin(accepted: io::Result<Stream>, context: &Rc<Context>) {
         }
     };
     let metrics = &context.metrics;
-    if context.options.client_limit <= metrics.clients.get().max(0) as usize {
+    if context.options.get().client_limit <= metrics.clients.get().max(0) as usize {
         metrics.refused.add(1);
         // A new socket takes this much at once; a client that is gone by
         // now does not matter.

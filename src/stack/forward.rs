@@ -29,6 +29,11 @@ impl Route {
         self.0.borrow().clone()
     }
 
+    /// Whether the datastore takes nothing from the link before AUTH.
+    pub fn needs_auth(&self) -> bool {
+        self.0.borrow().needs_auth()
+    }
+
     /// Takes `link` from the next batch on; returns the one before.
     pub fn set(&self, link: Link) -> Link {
         self.0.replace(link)

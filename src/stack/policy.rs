@@ -56,6 +56,15 @@ impl Policy {
             .unwrap_or(self.default)
     }
 
+    /// Whether there are keys whose mutations are refused while the journal takes
+    /// none.
+    pub fn refuses(&self) -> bool {
+        let all = self.prefixes.iter().map(|(_, policy)| policy);
+        all.chain([&self.default]).any(|policy| {
+            policy.durability != Durability::Off && policy.on_unavailable == OnUnavailable::Reject
+        })
+    }
+
     fn of_key(&self, key: &[u8]) -> KeyPolicy {
         self.prefixes
             .iter()
@@ -94,5 +103,27 @@ mod tests {
         check(&[b"tmp:a", b"tmp:kept:a"], Durability::Enqueued);
         check(&[b"tmp:a", b"a"], Durability::Durable);
         check(&[], Durability::Durable);
+    }
+
+    #[test]
+    fn some_policies_refuse_nothing() {
+        use Durability::{Durable, Enqueued, Off};
+        use OnUnavailable::{Bypass, Reject};
+        let policy = |durability, on_unavailable| KeyPolicy {
+            durability,
+            on_unavailable,
+        };
+        for (default, prefix, expected) in [
+            (policy(Durable, Reject), None, true),
+            (policy(Enqueued, Reject), None, true),
+            (policy(Durable, Bypass), None, false),
+            (policy(Off, Reject), None, false),
+            (policy(Off, Reject), Some(policy(Durable, Bypass)), false),
+            (policy(Off, Reject), Some(policy(Enqueued, Reject)), true),
+        ] {
+            let prefixes = prefix.map(|policy| (b"a:".to_vec(), policy));
+            let all = Policy::new(default, prefixes.into_iter().collect());
+            assert_eq!(all.refuses(), expected, "{default:?} {prefix:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::super::cursor::CursorState;
 use super::super::{CursorPosition, Offset};
-use super::LocalOptions;
+use super::Retention;
 use super::frame::SEGMENT_HEADER_BYTES;
 
 /// The index has an entry for about every so many bytes of a segment.
@@ -133,21 +133,17 @@ impl Catalog {
     /// Takes out the oldest segment if retention wants it gone: the journal is
     /// too big or the segment too old, and no registered reader needs it; or
     /// the journal is bigger than the hard cap. Never the active one.
-    pub(super) fn take_removable(
-        &mut self,
-        options: &LocalOptions,
-        now_ms: u64,
-    ) -> Option<Removal> {
+    pub(super) fn take_removable(&mut self, retention: &Retention, now_ms: u64) -> Option<Removal> {
         let next = self.segments.get(1)?;
         let needed = self.cursors().iter().map(|cursor| cursor.needed).min();
         let is_needed = needed.is_some_and(|needed| needed < next.base);
         let above = |limit: Option<u64>| limit.is_some_and(|limit| limit < self.bytes());
         let age_ms = now_ms.saturating_sub(next.begun_ms);
-        let age_max = options.retention_age.map(|age| age.as_millis() as u64);
+        let age_max = retention.age_max.map(|age| age.as_millis() as u64);
         let is_old = age_max.is_some_and(|age_ms_max| age_ms_max < age_ms);
-        let unwanted = above(options.retention_bytes) || is_old;
-        let forced = is_needed && above(options.hard_cap_bytes);
-        if (unwanted && !is_needed) || above(options.hard_cap_bytes) {
+        let unwanted = above(retention.bytes_max) || is_old;
+        let forced = is_needed && above(retention.hard_cap_bytes);
+        if (unwanted && !is_needed) || above(retention.hard_cap_bytes) {
             let segment = self.segments.pop_front()?;
             return Some(Removal { segment, forced });
         }

@@ -30,7 +30,7 @@ use super::log::{Active, SegmentLog};
 use super::scan::Scanner;
 use super::state::{STATE_NAME, State};
 use super::stream::{Spares, Stream, Watchers, create_spare, segment_number, segment_path};
-use super::{LOCK_NAME, LocalOptions, io_error};
+use super::{LOCK_NAME, LocalOptions, Retention, io_error};
 use crate::platform::{Disk, DiskFile, LockGuard, Locking, Platform, read_full_at, write_all_at};
 
 /// A segment without header is searched so far for records: the first stands
@@ -378,6 +378,7 @@ fn start(
     };
     state.write(&*platform.disk, &options.directory)?;
     let stream = Stream {
+        retention: Mutex::new(Retention::from(&options)),
         options,
         platform,
         identity,

@@ -8,15 +8,16 @@ use std::task::Waker;
 
 use super::super::statistics::Counters;
 use super::super::{JournalState, JournalStats, Offset};
-use super::LocalOptions;
 use super::catalog::{Catalog, Removal};
 use super::frame::Seed;
+use super::{LocalOptions, Retention};
 use crate::platform::{DiskFile, LockGuard, Platform};
 
 /// An open journal, as far as it is shared.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) options: LocalOptions,
+    pub(super) retention: Mutex<Retention>,
     pub(super) platform: Platform,
     pub(super) identity: u64,
     pub(super) seed: Seed,
@@ -57,6 +58,16 @@ impl Stream {
 
     pub(super) fn health(&self) -> MutexGuard<'_, JournalState> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retention(&self) -> MutexGuard<'_, Retention> {
+        self.retention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_retention(&self, retention: Retention) {
+        *self.retention() = retention;
     }
 
     fn spares(&self) -> MutexGuard<'_, Spares> {
@@ -131,7 +142,8 @@ impl Stream {
     pub(super) fn retain(&self) -> io::Result<()> {
         loop {
             let now_ms = self.platform.clock.now_ms();
-            let removal = self.catalog().take_removable(&self.options, now_ms);
+            let retention = *self.retention();
+            let removal = self.catalog().take_removable(&retention, now_ms);
             let Some(Removal { segment, forced }) = removal else {
                 return Ok(());
             };

@@ -121,6 +121,17 @@ impl Scanner {
         scanner
     }
 
+    /// How large commands may be.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Other limits from the next header on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.set_unauthenticated(self.unauthenticated);
+    }
+
     /// Whether the client has yet to authenticate, in which case Redis takes
     /// but 10 arguments of 16 KiB each. Counts from the next header on.
     pub fn set_unauthenticated(&mut self, unauthenticated: bool) {
