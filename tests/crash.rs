@@ -63,7 +63,13 @@ fn unit(random: &mut Random, client: &str, number: usize) -> Unit {
         2 => plain(&["SET", &key, &id, "NX", "EX", "3600"], vec![id.clone()]),
         3 => plain(&["LPUSH", &list, &id], vec![id.clone()]),
         4 => plain(
-            &["EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", "1", &key, &id],
+            &[
+                "EVAL",
+                "return redis.call('SET', KEYS[1], ARGV[1])",
+                "1",
+                &key,
+                &id,
+            ],
             vec![id.clone()],
         ),
         5 => Unit {
@@ -164,11 +170,25 @@ fn held(redis: &Redis) -> (Vec<String>, Vec<(String, u64)>) {
 
 #[test]
 fn killed_under_load_nothing_acknowledged_and_nothing_applied_is_missing_from_the_journal() {
-    let rounds = std::env::var("CRASH_ROUNDS").map_or(ROUNDS, |text| text.parse().expect("a number"));
+    kill_under_load(SidecarOptions::new);
+}
+
+#[test]
+fn nor_with_connections_and_workers_of_their_own() {
+    kill_under_load(|redis| {
+        SidecarOptions::new(redis)
+            .connection("dedicated")
+            .root("workers = 2")
+    });
+}
+
+fn kill_under_load(options: impl FnOnce(&Redis) -> SidecarOptions) {
+    let rounds =
+        std::env::var("CRASH_ROUNDS").map_or(ROUNDS, |text| text.parse().expect("a number"));
     let mut random = Random::from_environment();
     let redis = Redis::start();
     // Small segments, so that some kills come while one is begun.
-    let options = SidecarOptions::new(&redis).journal("segment_bytes = \"64KiB\"");
+    let options = options(&redis).journal("segment_bytes = \"64KiB\"");
     let mut sidecar = Sidecar::with(options);
     let directory = sidecar.journal().join("test");
     let (mut from, mut all, mut slowest) = (0, 0, Duration::ZERO);
@@ -177,7 +197,12 @@ fn killed_under_load_nothing_acknowledged_and_nothing_applied_is_missing_from_th
         let clients: Vec<_> = (0..CLIENTS)
             .map(|index| {
                 let random = Random::new(random.next());
-                client(sidecar.port(), format!("{round}:{index}"), random, Arc::clone(&told))
+                client(
+                    sidecar.port(),
+                    format!("{round}:{index}"),
+                    random,
+                    Arc::clone(&told),
+                )
             })
             .collect();
         let target = random.below(UNITS_MAX);
@@ -199,7 +224,10 @@ fn killed_under_load_nothing_acknowledged_and_nothing_applied_is_missing_from_th
         sidecar.restart();
         slowest = slowest.max(started.elapsed());
         // Recovery has kept every record that was there.
-        assert_eq!(journal::read(&directory, from).0[..records.len()], records[..]);
+        assert_eq!(
+            journal::read(&directory, from).0[..records.len()],
+            records[..]
+        );
         from = next;
     }
     assert!(rounds < all, "the load wrote next to nothing: {all} writes");
@@ -219,13 +247,21 @@ fn check_round(redis: &Redis, told: &Told, records: &[v1::Record]) {
     let increments = |name: &str| {
         let key = format!("counter:{name}");
         journal::mutations(records)
-            .filter(|command| command.arguments.get(1).is_some_and(|a| a == key.as_bytes()))
+            .filter(|command| {
+                command
+                    .arguments
+                    .get(1)
+                    .is_some_and(|a| a == key.as_bytes())
+            })
             .count() as u64
     };
     let acknowledged = told.counters.lock().unwrap();
     for (name, value) in acknowledged.iter().chain(&counters) {
         let journaled = increments(name);
-        assert!(*value <= journaled, "counter {name}: {value} of {journaled}");
+        assert!(
+            *value <= journaled,
+            "counter {name}: {value} of {journaled}"
+        );
     }
 }
 
