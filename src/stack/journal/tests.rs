@@ -6,10 +6,9 @@ use bytes::{Bytes, BytesMut};
 use super::super::deadline::{Deadline, Deadlines};
 use super::super::policy::{Durability, KeyPolicy, OnUnavailable};
 use super::*;
-use crate::journal::{self, AppendError, LocalJournal, LocalOptions, MemoryJournal, MemoryOptions};
+use crate::journal::{self, AppendError, LocalJournal, MemoryJournal, MemoryOptions};
 use crate::mutation::v1::{self, outcome::Result as Told, record::Body};
 use crate::mutation::{WriterOptions, decode};
-use crate::platform::simulated::SimulatedDisk;
 use crate::protocol::resp::scanner::{Limits, Scanner};
 use crate::protocol::{Class, Command, Expect, Transaction};
 
@@ -679,9 +678,7 @@ fn a_failed_sync_makes_what_waited_uncertain_and_refuses_what_follows() {
         ..DURABLE
     };
     on_worker(async {
-        let disk = SimulatedDisk::new();
-        let options = LocalOptions::new("/journal");
-        let local = LocalJournal::open_on(options, disk.platform(1)).expect("a new journal");
+        let (local, fail_next_sync) = LocalJournal::simulated();
         let local = journal::Journal::Local(Arc::new(local));
         let worker = Worker::start_on(&local, DURABLE, &[("pass:", bypass)]);
         let mut connection = worker.connection();
@@ -705,7 +702,7 @@ fn a_failed_sync_makes_what_waited_uncertain_and_refuses_what_follows() {
             text.lines().map(first).collect::<Vec<_>>()
         };
         assert_eq!(answer(&["SET a 1"], &["SET a 1"]).await, [":1"]);
-        disk.fault(|faults| faults.failing_syncs = 1);
+        fail_next_sync();
         assert_eq!(
             answer(&["SET a 2", "GET a", "SET pass:a 2"], &["GET a"]).await,
             ["-UNCERTAIN", ":1", "-UNCERTAIN"]
