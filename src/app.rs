@@ -57,7 +57,7 @@ fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {
                 Journal::Memory(Arc::new(MemoryJournal::new(MemoryOptions::default())))
             }
             Backend::Local => {
-                let options = options::journal(config, &namespace.name);
+                let options = options::journal(config, namespace);
                 Journal::Local(Arc::new(LocalJournal::open(options)?))
             }
         };

@@ -93,9 +93,9 @@ enum JournalCommand {
     Tail {
         #[command(flatten)]
         journal: directory::Options,
-        /// Begin at this offset
-        #[arg(long, value_name = "OFFSET", default_value_t = 0)]
-        from: u64,
+        /// Begin at this offset; the first there is if not given
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<u64>,
         /// Go on with records as they are written
         #[arg(long, short)]
         follow: bool,
@@ -164,7 +164,7 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn execute_journal(
     command: &JournalCommand,
     file: &Path,
-    out: &mut impl Write,
+    out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     let (JournalCommand::Tail { journal, .. }
     | JournalCommand::Verify { journal, .. }
@@ -178,11 +178,12 @@ fn execute_journal(
             journal::tail(&directory, &options, out)?;
         }
         JournalCommand::Verify { json, .. } => {
-            if !journal::verify(&directory, json, out)? {
-                return Ok(ExitCode::FAILURE);
-            }
+            let options = journal::VerifyOptions { json };
+            return Ok(journal::verify(&directory, &options, out)?.into());
         }
-        JournalCommand::Stats { json, .. } => journal::stats(&directory, json, out)?,
+        JournalCommand::Stats { json, .. } => {
+            journal::stats(&directory, &journal::StatsOptions { json }, out)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,5 +7,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator's first pages would each be a huge one: 10 MiB for a
+    // process that needs 2. Where the kernel has no such switch nothing is lost.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     wal_sidecar::cli::main()
 }

@@ -72,6 +72,8 @@ pub struct Context {
     pub drained: Notify,
     /// Wakes each connection when draining begins.
     pub connections: RefCell<Slab<Option<Waker>>>,
+    /// The last number CLIENT ID was answered with.
+    pub last_client_id: Cell<u64>,
     /// Names the datastore does not know, and when it said so.
     pub not_commands: RefCell<HashMap<Vec<u8>, Instant>>,
 }
@@ -93,6 +95,11 @@ impl Context {
                 waker.wake_by_ref();
             }
         }
+    }
+
+    fn next_client_id(&self) -> u64 {
+        self.last_client_id.set(self.last_client_id.get() + 1);
+        self.last_client_id.get()
     }
 
     /// Whether the datastore said lately that it has no such command.

@@ -1,7 +1,7 @@
 //! kill -9 under load, many times: what a client was told is in the journal,
 //! and what Redis holds is too.
 //!
-//! `CRASH_ROUNDS` says how often (15); `WAL_SIDECAR_TEST_SEED` repeats a run.
+//! `CRASH_ROUNDS` says how often (15); `SIDECAR_TEST_SEED` repeats a run.
 
 mod support;
 
@@ -215,6 +215,12 @@ fn kill_under_load(options: impl FnOnce(&Redis) -> SidecarOptions) {
         }
         wait_for_quiet(&redis);
 
+        let verified = sidecar.command(&["journal", "verify"]);
+        assert!(
+            verified.status.success(),
+            "{}",
+            String::from_utf8_lossy(&verified.stdout)
+        );
         let (records, next) = journal::read(&directory, from);
         check_round(&redis, &told, &records);
         all += told.acknowledged.lock().unwrap().len();

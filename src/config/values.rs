@@ -234,7 +234,7 @@ pub fn format_duration(duration: Duration) -> String {
 
 /// A number of bytes in its largest unit that needs no fraction: `"64MiB"`.
 pub fn format_size(bytes: u64) -> String {
-    let whole = |unit: &&(&str, u64)| bytes >= unit.1 && bytes % unit.1 == 0;
+    let whole = |unit: &&(&str, u64)| bytes >= unit.1 && bytes.is_multiple_of(unit.1);
     match SIZE_UNITS.iter().find(whole) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),

@@ -24,8 +24,11 @@ pub struct Links {
     shared: RefCell<HashMap<LinkKey, Shared>>,
     exclusive: RefCell<HashMap<LinkKey, Vec<Link>>>,
     /// Told whenever the default link comes up or goes down.
-    on_change: Box<dyn Fn(Result<(), &str>)>,
+    on_change: Box<OnChange>,
 }
+
+/// Hears that the default link came up, or why it went down.
+type OnChange = dyn Fn(Result<(), &str>);
 
 struct Shared {
     link: Link,

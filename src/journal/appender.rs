@@ -67,7 +67,7 @@ impl Appender {
             ticket,
             records,
         };
-        let outcome = match (self.outbox.fence(), &self.inbox) {
+        let outcome = match (self.outbox.fence(ticket), &self.inbox) {
             (Some(error), _) => Err((staged, error)),
             (None, Inbox::Local(inbox)) => inbox.stage(staged),
             (None, Inbox::Memory(shared)) => shared.stage(staged),
@@ -76,7 +76,7 @@ impl Appender {
             Ok(()) => self.taken += 1,
             Err((mut staged, error)) => {
                 let after = self.taken;
-                self.outbox.set_fence(&error);
+                self.outbox.set_fence(ticket, &error);
                 let completion = staged.complete(Err(error));
                 self.rejected.push_back(Rejected { after, completion });
                 self.outbox.wake();
@@ -165,13 +165,13 @@ pub(super) struct Staged {
 impl Staged {
     /// Why it must not be appended: one before it was not.
     pub(super) fn fence(&self) -> Option<AppendError> {
-        self.outbox.fence()
+        self.outbox.fence(self.ticket)
     }
 
     /// Lets nothing of the same appender pass if this is not appended.
     pub(super) fn fence_on(&self, result: &Result<Offset, AppendError>) {
         if let Err(error) = result {
-            self.outbox.set_fence(error);
+            self.outbox.set_fence(self.ticket, error);
         }
     }
 
@@ -180,7 +180,7 @@ impl Staged {
         let mut recycled = std::mem::take(&mut self.records);
         match &result {
             Ok(_) => recycled.clear(),
-            Err(error) => self.outbox.set_fence(error),
+            Err(error) => self.outbox.set_fence(self.ticket, error),
         }
         Completion {
             ticket: self.ticket,
@@ -198,7 +198,7 @@ pub(super) struct Outbox(Mutex<OutboxState>);
 struct OutboxState {
     done: Vec<Completion>,
     /// Set while a hand-over was not appended and the worker has not resumed.
-    fence: Option<AppendError>,
+    fence: Option<(Ticket, AppendError)>,
     waker: Option<Waker>,
 }
 
@@ -208,14 +208,24 @@ impl Outbox {
         self.state().done.push(completion);
     }
 
-    fn fence(&self) -> Option<AppendError> {
-        self.state().fence.clone()
+    fn fence(&self, ticket: Ticket) -> Option<AppendError> {
+        match &self.state().fence {
+            Some((failed, error)) if *failed < ticket => Some(error.clone()),
+            _ => None,
+        }
     }
 
     /// Lets nothing pass behind a hand-over that is not in the journal.
-    fn set_fence(&self, error: &AppendError) {
+    fn set_fence(&self, ticket: Ticket, error: &AppendError) {
         if matches!(error, AppendError::NotAppended(_)) {
-            self.state().fence = Some(error.clone());
+            let mut state = self.state();
+            let is_first = state
+                .fence
+                .as_ref()
+                .is_none_or(|(first, _)| ticket < *first);
+            if is_first {
+                state.fence = Some((ticket, error.clone()));
+            }
         }
     }
 

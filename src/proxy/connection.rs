@@ -27,6 +27,9 @@ use crate::stack::{Stack, build};
 
 /// So many batches of one client are in flight at once.
 const IN_FLIGHT_MAX: usize = 4;
+/// Or so many bytes, but always one batch: what a client pipelines beyond that
+/// stays in its socket.
+const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// So many commands are in a batch.
 const BATCH_COMMANDS_MAX: usize = 1024;
 /// A client's first batch has at most this many reads: their replies may be large.
@@ -65,6 +68,10 @@ pub struct Connection {
     in_flight: VecDeque<InFlight>,
     /// So many reads go into the next batch.
     batch_reads_max: usize,
+    in_flight_bytes: usize,
+    /// What CLIENT ID says: links are shared, so theirs would not tell clients
+    /// apart.
+    pub(super) id: u64,
     /// Replies that are being written, and how much of them is not.
     output: Option<Replies>,
     /// No more input is taken until nothing is in flight.
@@ -77,6 +84,7 @@ struct InFlight {
     future: ResponseFuture,
     action: Action,
     blocking: bool,
+    bytes: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -113,6 +121,8 @@ impl Connection {
             exclusive: false,
             in_flight: VecDeque::new(),
             batch_reads_max: BATCH_READS_START,
+            in_flight_bytes: 0,
+            id: context.next_client_id(),
             output: None,
             hold: false,
             state: State::Open,
@@ -161,9 +171,13 @@ impl Connection {
                 }
                 self.poll(cx)
             });
+            // Boxed: their state is several times that of the connection, and
+            // an idle client should not hold it.
             match turn.await {
-                Turn::Control(frame, classified) => self.control(frame, classified).await,
-                Turn::Unknown(frame) => self.learn(frame).await,
+                Turn::Control(frame, classified) => {
+                    Box::pin(self.control(frame, classified)).await;
+                }
+                Turn::Unknown(frame) => Box::pin(self.learn(frame)).await,
                 Turn::End => return,
             }
         }
@@ -198,7 +212,9 @@ impl Connection {
             let Poll::Ready(Ok(replies)) = Pin::new(&mut first.future).poll(cx) else {
                 return;
             };
-            let InFlight { action, .. } = self.in_flight.pop_front().expect("there is a front");
+            let InFlight { action, bytes, .. } =
+                self.in_flight.pop_front().expect("there is a front");
+            self.in_flight_bytes -= bytes;
             self.apply(action, &replies);
             self.pace(&replies);
             self.write(replies);
@@ -329,7 +345,9 @@ impl Connection {
 
     fn can_send(&self) -> bool {
         let unread = self.output.as_ref().map_or(0, |output| output.bytes.len());
-        self.in_flight.len() < IN_FLIGHT_MAX && unread < OUTPUT_HIGH_WATER
+        self.in_flight.len() < IN_FLIGHT_MAX
+            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+            && unread < OUTPUT_HIGH_WATER
     }
 
     /// Sends the complete commands at the front of the input as one batch, up
@@ -476,13 +494,15 @@ impl Connection {
         }
         batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
-        let blocking = batch.blocking;
+        let (blocking, bytes) = (batch.blocking, batch.bytes.len());
+        self.in_flight_bytes += bytes;
         // The outermost layer sheds: it is always ready.
         let _ = self.service.poll_ready(&mut Cx::from_waker(Waker::noop()));
         self.in_flight.push_back(InFlight {
             future: self.service.call(batch),
             action,
             blocking,
+            bytes,
         });
     }
 

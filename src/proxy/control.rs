@@ -47,6 +47,10 @@ impl Connection {
                 self.close();
             }
             Control::Reset => self.reset().await,
+            Control::ClientId if self.context.options.mode == ConnectionMode::Shared => {
+                let id = self.id;
+                self.reply(format!(":{id}\r\n").as_bytes());
+            }
             Control::ClientId | Control::ClientSetInfo | Control::Exec | Control::Discard => {
                 // On a shared link they answer as on any: EXEC and DISCARD with
                 // an error, as there is no transaction.
@@ -265,7 +269,10 @@ impl Connection {
                 if reply.first() != Some(&b'-') {
                     self.apply_ok(action);
                 }
-                self.reply(reply);
+                match control {
+                    Control::Hello => self.reply(&with_id(reply, self.id)),
+                    _ => self.reply(reply),
+                }
             }
         }
     }
@@ -473,6 +480,20 @@ fn greeting(action: &Action) -> Batch {
     let mut bytes = BytesMut::new();
     push_command(&mut bytes, &[b"HELLO", protocol]);
     Batch::single(&bytes, Command::UNKNOWN, Class::Read)
+}
+
+/// A reply to HELLO with another number after `id`.
+fn with_id(reply: &[u8], id: u64) -> Vec<u8> {
+    const FIELD: &[u8] = b"$2\r\nid\r\n:";
+    let Some(field) = memchr::memmem::find(reply, FIELD) else {
+        return reply.to_vec();
+    };
+    let (before, after) = reply.split_at(field + FIELD.len());
+    let digits = after.iter().take_while(|byte| **byte != b'\r').count();
+    let mut patched = before.to_vec();
+    patched.extend_from_slice(id.to_string().as_bytes());
+    patched.extend_from_slice(&after[digits..]);
+    patched
 }
 
 fn owned_arguments(batch: &Batch) -> Owned {

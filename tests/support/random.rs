@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The environment variable that repeats a run.
-const SEED_VARIABLE: &str = "WAL_SIDECAR_TEST_SEED";
+const SEED_VARIABLE: &str = "SIDECAR_TEST_SEED";
 
 /// A splitmix64 generator: small, and the same on every machine and version.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// Takes its seed from `WAL_SIDECAR_TEST_SEED`, else from the clock, and
+    /// Takes its seed from `SIDECAR_TEST_SEED`, else from the clock, and
     /// prints it: the test runner shows it where the test fails.
     pub fn from_environment() -> Random {
         let seed = match std::env::var(SEED_VARIABLE) {

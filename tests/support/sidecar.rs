@@ -324,9 +324,10 @@ fn is_error(line: &str) -> bool {
 }
 
 /// The binary under test: the one cargo built for these tests, or another one
-/// (a release build) named by `WAL_SIDECAR_BINARY`.
+/// (a release build) named by `SIDECAR_BINARY`. Not `WAL_SIDECAR_...`: those
+/// are settings to the program, and one it does not know is an error.
 pub fn binary() -> PathBuf {
-    std::env::var_os("WAL_SIDECAR_BINARY")
+    std::env::var_os("SIDECAR_BINARY")
         .map_or_else(|| env!("CARGO_BIN_EXE_wal-sidecar").into(), PathBuf::from)
 }
 

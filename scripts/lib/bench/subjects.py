@@ -273,7 +273,7 @@ NEEDS = {"twemproxy": "nutcracker", "haproxy": "haproxy", "envoy": "envoy", "env
 def tools():
     """Where the programs are; the wrapper script names those it installed."""
     return {
-        "sidecar": os.environ.get("WAL_SIDECAR_BINARY"),
+        "sidecar": os.environ.get("SIDECAR_BINARY"),
         "envoy": os.environ.get("ENVOY_BINARY"),
         "nutcracker": shutil.which("nutcracker"),
         "haproxy": shutil.which("haproxy"),

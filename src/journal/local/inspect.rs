@@ -6,12 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::{Damage, Offset, OpenError};
-use super::frame::Seed;
+use super::frame::{Frame, Seed};
 use super::io_error;
 use super::recovery::{Listed, check_headers, list_segment, list_segments};
 use super::scan::{Found, Scanner};
 use super::state::State;
 use crate::platform::Platform;
+
+/// A walk that is not thorough looks so far behind the last record for others.
+const QUICK_SEARCH_BYTES: u64 = 1 << 20;
 
 /// What the files of a journal say of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub struct Walk {
     next: Offset,
     from: Offset,
     damages: VecDeque<Damage>,
+    search_bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -140,8 +144,16 @@ impl Walk {
             next: 0,
             from,
             damages,
+            search_bytes_max: QUICK_SEARCH_BYTES,
             platform,
         })
+    }
+
+    /// Has the rest of the newest segment searched for records that prove the
+    /// ones before them lost, each time the walk comes to its end.
+    pub fn thorough(mut self) -> Walk {
+        self.search_bytes_max = u64::MAX;
+        self
     }
 
     /// The next record, or why there is none.
@@ -211,7 +223,8 @@ impl Walk {
         let scanner = &mut current.scanner;
         let at = scanner.at();
         if durable.is_none() {
-            let search = scanner.search(|frame| next < frame.durable_below());
+            let witness = |frame: &Frame| next < frame.durable_below();
+            let search = scanner.search_within(self.search_bytes_max, witness);
             if search.map_err(failed)?.found.is_none() {
                 return Ok(false);
             }

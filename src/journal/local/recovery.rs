@@ -33,6 +33,10 @@ use super::stream::{Spares, Stream, Watchers, create_spare, segment_number, segm
 use super::{LOCK_NAME, LocalOptions, io_error};
 use crate::platform::{Disk, DiskFile, LockGuard, Locking, Platform, read_full_at, write_all_at};
 
+/// A segment without header is searched so far for records: the first stands
+/// right behind the header.
+const UNUSED_SEARCH_BYTES: u64 = 1 << 20;
+
 /// A segment file that was found in the directory.
 #[derive(Debug)]
 pub(super) struct Listed {
@@ -212,7 +216,7 @@ fn check_unused(
 ) -> Result<(), OpenError> {
     for segment in unused {
         let mut scanner = Scanner::new(segment.open(disk)?, seed);
-        let search = scanner.search(|frame| next <= frame.offset);
+        let search = scanner.search_within(UNUSED_SEARCH_BYTES, |frame| next <= frame.offset);
         let search = search.map_err(|error| io_error("read", &segment.path, error))?;
         if let Some(found) = search.found {
             let reason = format!(

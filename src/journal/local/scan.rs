@@ -83,16 +83,25 @@ impl Scanner {
         &self.window[start..start + found.frame.length as usize]
     }
 
-    /// Looks at and after this place for a whole frame that `wanted` accepts.
-    /// Stays where it is.
+    /// Looks at and after this place, up to the end of the file, for a whole
+    /// frame that `wanted` accepts. Stays where it is.
     pub(super) fn search(&mut self, wanted: impl Fn(&Frame) -> bool) -> io::Result<Search> {
+        self.search_within(u64::MAX, wanted)
+    }
+
+    /// The same in the next `bytes_max` bytes or a few more.
+    pub(super) fn search_within(
+        &mut self,
+        bytes_max: u64,
+        wanted: impl Fn(&Frame) -> bool,
+    ) -> io::Result<Search> {
         static ZEROS: [u8; READ_BYTES] = [0; READ_BYTES];
         let mut at = self.at.next_multiple_of(FRAME_ALIGNMENT);
         let mut used_end = self.at;
         self.window.clear();
         loop {
             let have = self.load(at, READ_BYTES)?;
-            if have == 0 {
+            if have == 0 || bytes_max < at - self.at {
                 return Ok(Search {
                     found: None,
                     used_end,

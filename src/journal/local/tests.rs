@@ -57,7 +57,7 @@ fn append(log: &mut SegmentLog, records: &[Vec<u8>]) -> Result<Offset, AppendErr
 }
 
 /// All that can be read, from the first offset on.
-fn read_all(stream: &Arc<Stream>) -> Result<Vec<(Offset, Vec<u8>)>, ReadError> {
+fn read_all(stream: &Arc<Stream>) -> Result<Records, ReadError> {
     let first = stream.catalog().first_offset();
     let mut reader = LocalReader::new(Arc::clone(stream), first);
     let mut records = Vec::new();
@@ -71,9 +71,13 @@ fn read_all(stream: &Arc<Stream>) -> Result<Vec<(Offset, Vec<u8>)>, ReadError> {
     }
 }
 
+/// Records with their offsets.
+type Records = Vec<(Offset, Vec<u8>)>;
+
 /// What walking the files gives: records, and damages as (file, byte).
-fn walk_all(disk: &SimulatedDisk) -> (Vec<(Offset, Vec<u8>)>, Vec<(PathBuf, u64)>) {
-    let mut walk = Walk::open_on(Path::new(DIRECTORY), None, disk.platform(1)).unwrap();
+fn walk_all(disk: &SimulatedDisk) -> (Records, Vec<(PathBuf, u64)>) {
+    let walk = Walk::open_on(Path::new(DIRECTORY), None, disk.platform(1));
+    let mut walk = walk.unwrap().thorough();
     let (mut records, mut damages) = (Vec::new(), Vec::new());
     loop {
         match walk.step().unwrap() {
