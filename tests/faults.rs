@@ -354,10 +354,13 @@ fn what_there_is_no_room_for_is_refused_and_leaves_no_transaction_open() {
     // The one place is taken by somebody who waits.
     let mut waiting = sidecar.client();
     waiting.send(&encode(&["BLPOP", "list", "0"]));
-    let mut other = sidecar.client();
-    until("refusals", DEADLINE, || {
-        (answer(&other.command(&["GET", "key"])) == Answer::Unavailable).then_some(())
+    until("the waiting client", DEADLINE, || {
+        let text = redis.client().command(&["INFO", "clients"]);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        text.contains("blocked_clients:1").then_some(())
     });
+    let mut other = sidecar.client();
+    assert_eq!(answer(&other.command(&["GET", "key"])), Answer::Unavailable);
     assert_eq!(
         answer(&other.command(&["SET", "a", "b"])),
         Answer::NotJournaled
