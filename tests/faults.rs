@@ -189,13 +189,12 @@ fn a_datastore_that_is_away_at_the_start_is_waited_for() {
     let mut redis = Redis::start();
     redis.kill();
     let sidecar = Sidecar::with_status(SidecarOptions::new(&redis), 503);
-    let (status, body) = sidecar.admin("/readyz");
-    assert_eq!(status, 503);
     let named = format!("127.0.0.1:{}", redis.port());
-    assert!(
-        body.contains("test/datastore") && body.contains(&named),
-        "{body}"
-    );
+    until("the name of what is away", DEADLINE, || {
+        let (status, body) = sidecar.admin("/readyz");
+        assert_eq!(status, 503, "{body}");
+        (body.contains("test/datastore") && body.contains(&named)).then_some(())
+    });
     let mut client = sidecar.client();
     assert_eq!(
         answer(&client.command(&["SET", "key", "value"])),
