@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use slab::Slab;
+use tokio::sync::Notify;
 
 use crate::datastore::Links;
 use crate::protocol::Pool;
@@ -67,6 +68,8 @@ pub struct Context {
     pub metrics: Rc<Metrics>,
     /// Whether connections close as soon as they have nothing in flight.
     pub draining: Cell<bool>,
+    /// Tells listeners that draining has begun.
+    pub drained: Notify,
     /// Wakes each connection when draining begins.
     pub connections: RefCell<Slab<Option<Waker>>>,
     /// The last number CLIENT ID was answered with.
@@ -82,9 +85,11 @@ const NOT_A_COMMAND_FOR: Duration = Duration::from_secs(5);
 const NOT_COMMANDS_MAX: usize = 1024;
 
 impl Context {
-    /// Asks all connections to close when they have nothing in flight.
+    /// Asks listeners to end, and all connections to close when they have
+    /// nothing in flight.
     pub fn drain(&self) {
         self.draining.set(true);
+        self.drained.notify_waiters();
         for (_, waker) in self.connections.borrow().iter() {
             if let Some(waker) = waker {
                 waker.wake_by_ref();

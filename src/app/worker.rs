@@ -205,6 +205,7 @@ fn serve(index: usize, parts: Parts, config: &Config) -> Serving {
         pool,
         metrics: Rc::clone(&metrics),
         draining: Default::default(),
+        drained: Default::default(),
         connections: Default::default(),
         // Workers count apart, and all of them apart from the datastore.
         last_client_id: ((index as u64 + 1) << 40).into(),
@@ -280,13 +281,13 @@ async fn flush(metrics: Rc<Metrics>) {
 async fn drain(serving: Vec<Serving>, timeout: Duration) {
     let deadline = Instant::now() + timeout;
     for serving in &serving {
-        for listener in &serving.listeners {
-            listener.abort();
-        }
         serving.context.drain();
     }
     let is_done = |serving: &Serving| {
-        serving.context.connections.borrow().is_empty() && serving.context.stack.journal.is_idle()
+        let listeners = &serving.listeners;
+        listeners.iter().all(tokio::task::JoinHandle::is_finished)
+            && serving.context.connections.borrow().is_empty()
+            && serving.context.stack.journal.is_idle()
     };
     while !serving.iter().all(is_done) {
         if deadline <= Instant::now() {

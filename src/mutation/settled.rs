@@ -66,13 +66,16 @@ impl Settled {
     /// Forgets the sequences after `last`: they will be taken again.
     pub(super) fn rewind(&mut self, last: u64) {
         assert!(last <= self.last);
-        for sequence in last + 1..=self.last {
-            self.settle(sequence);
+        let kept = self.stragglers.partition_point(|s| *s <= last);
+        self.stragglers.truncate(kept);
+        // Of what is left, the ring holds the newest WINDOW, all of them if
+        // more than that is forgotten.
+        let oldest_held = (self.last / 64 + 1).saturating_sub(WORDS) * 64;
+        for sequence in (last + 1).max(oldest_held)..=self.last {
+            self.unsettled[Self::slot(sequence)] &= !(1 << (sequence % 64));
         }
         // Words that were entered after `last` hold nothing now, and those
         // before it that the ring has lost are stragglers, as they were.
-        let fell_out = (self.last / 64).saturating_sub(last / 64);
-        assert!(fell_out < WORDS, "more is lost than was ever in flight");
         self.restore_words(last);
         self.last = last;
         self.low_word = self.low_word.min(last / 64);
@@ -150,16 +153,48 @@ mod tests {
         assert_eq!(settled.through(), settled.last());
     }
 
+    #[test]
+    fn more_than_the_ring_holds_can_be_forgotten() {
+        for (before, lost) in [
+            (10, 3),
+            (10, 2 * WINDOW),
+            (2 * WINDOW, 3 * WINDOW),
+            (700, 3700),
+        ] {
+            let mut settled = Settled::new();
+            let open: Vec<u64> = (0..before).map(|_| settled.take()).collect();
+            for _ in 0..lost {
+                settled.take();
+            }
+            settled.rewind(before);
+            assert_eq!((settled.last(), settled.through()), (before, 0));
+            // What was open before is settled one by one, as if nothing had been.
+            for sequence in open {
+                settled.settle(sequence);
+                assert_eq!(settled.through(), sequence, "{before} {lost}");
+            }
+            assert_eq!(settled.take(), before + 1);
+            assert_eq!(settled.through(), before);
+        }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_set(
-            actions in prop::collection::vec((0..4u8, any::<u64>(), 1..600u64), 1..60)
+            actions in prop::collection::vec((0..5u8, any::<u64>(), 1..600u64), 1..60)
         ) {
             let mut settled = Settled::new();
             let mut open = BTreeSet::new();
             for (kind, pick, times) in actions {
+                if kind == 4 {
+                    // Far enough, now and then, to forget more than the ring holds.
+                    let back = (pick % (16 * times)).min(settled.last());
+                    settled.rewind(settled.last() - back);
+                    open.split_off(&(settled.last() + 1));
+                }
                 for step in 0..times {
                     match kind {
+                        4 => break,
                         0 => {
                             open.insert(settled.take());
                         }

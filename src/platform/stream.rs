@@ -88,6 +88,17 @@ impl Stream {
         }
     }
 
+    /// Whether there are bytes to read, as the system says, not as the runtime
+    /// remembers.
+    pub fn has_input(&self) -> bool {
+        let mut first = [std::mem::MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut first),
+            Stream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut first),
+        };
+        peeked.is_ok_and(|bytes| 0 < bytes)
+    }
+
     /// Writes all of `bytes`. Not cancel-safe.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {

@@ -17,6 +17,7 @@ use tower::Service;
 
 use super::session::{Action, ReplyMode, Session};
 use super::{ConnectionMode, Context};
+use crate::datastore::Link;
 use crate::platform::stream::Stream;
 use crate::protocol::resp::commands::Classified;
 use crate::protocol::resp::scanner::{Frame, Scanner};
@@ -31,6 +32,12 @@ const IN_FLIGHT_MAX: usize = 4;
 const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// So many commands are in a batch.
 const BATCH_COMMANDS_MAX: usize = 1024;
+/// A client's first batch has at most this many reads: their replies may be large.
+const BATCH_READS_START: usize = 8;
+/// A batch has as many reads as get about this many bytes of replies, if they
+/// are like those before: all of them are held at once, and others that share
+/// the link wait for them.
+const BATCH_REPLY_BYTES: usize = 1024 * 1024;
 /// Nothing more is read from a client that has this many bytes to read.
 const OUTPUT_HIGH_WATER: usize = 256 * 1024;
 /// While nothing can be sent on, this many bytes are read ahead, so that a
@@ -59,6 +66,8 @@ pub struct Connection {
     /// Whether the route's link is this client's alone.
     pub(super) exclusive: bool,
     in_flight: VecDeque<InFlight>,
+    /// So many reads go into the next batch.
+    batch_reads_max: usize,
     in_flight_bytes: usize,
     /// What CLIENT ID says: links are shared, so theirs would not tell clients
     /// apart.
@@ -68,6 +77,7 @@ pub struct Connection {
     /// No more input is taken until nothing is in flight.
     hold: bool,
     state: State,
+    registered: Registered,
 }
 
 struct InFlight {
@@ -110,11 +120,13 @@ impl Connection {
             route,
             exclusive: false,
             in_flight: VecDeque::new(),
+            batch_reads_max: BATCH_READS_START,
             in_flight_bytes: 0,
             id: context.next_client_id(),
             output: None,
             hold: false,
             state: State::Open,
+            registered: Registered::new(&context),
             context,
         }
     }
@@ -122,9 +134,7 @@ impl Connection {
     /// Serves the client until either side is done. What is in flight when the
     /// client hangs up is finished without it.
     pub async fn run(mut self) {
-        let context = Rc::clone(&self.context);
-        let registered = Registered::new(&context);
-        self.serve(registered.key).await;
+        self.serve().await;
         self.finish().await;
     }
 
@@ -147,7 +157,8 @@ impl Connection {
         }
     }
 
-    async fn serve(&mut self, key: usize) {
+    async fn serve(&mut self) {
+        let key = self.registered.key;
         if self.context.options.mode == ConnectionMode::Dedicated
             && let Err(error) = self.make_exclusive().await
         {
@@ -205,12 +216,23 @@ impl Connection {
                 self.in_flight.pop_front().expect("there is a front");
             self.in_flight_bytes -= bytes;
             self.apply(action, &replies);
+            self.pace(&replies);
             self.write(replies);
         }
         self.hold = false;
         if self.exclusive {
             self.share_again();
         }
+    }
+
+    /// Fits the next batches to the size of the last one's replies.
+    fn pace(&mut self, replies: &Replies) {
+        let reads = replies.batch.commands.len() - replies.batch.mutations as usize;
+        let Some(each) = replies.bytes.len().checked_div(reads) else {
+            return;
+        };
+        let growth = (4 * self.batch_reads_max).min(BATCH_COMMANDS_MAX);
+        self.batch_reads_max = (BATCH_REPLY_BYTES / each.max(1)).clamp(1, growth);
     }
 
     fn poll_unsolicited(&mut self, cx: &mut Cx<'_>) {
@@ -264,16 +286,19 @@ impl Connection {
             return false;
         }
         match self.state {
-            State::Open => {
-                self.context.draining.get()
-                    && self.in_flight.is_empty()
-                    && self.input.bytes.is_empty()
-            }
+            State::Open => self.context.draining.get() && self.has_nothing_to_do(),
             State::Closing => true,
             State::InputEnded => {
                 self.in_flight.is_empty() && self.input.bytes.is_empty() || self.is_blocking()
             }
         }
+    }
+
+    /// Whether nothing is lost by closing: all that the client has sent, also
+    /// what has not been read, is answered, or may wait for ever.
+    fn has_nothing_to_do(&self) -> bool {
+        let is_done = self.in_flight.is_empty() && self.input.bytes.is_empty();
+        self.is_blocking() || is_done && !self.stream.has_input()
     }
 
     fn is_blocking(&self) -> bool {
@@ -336,7 +361,7 @@ impl Connection {
         let table = self.context.table.load();
         let one_at_a_time = self.session.replies == ReplyMode::SkipNext;
         let in_transaction = self.session.transaction.is_some();
-        while position < self.input.bytes.len() && self.input.commands.len() < BATCH_COMMANDS_MAX {
+        while position < self.input.bytes.len() && self.has_room() {
             let bytes = &self.input.bytes[position..];
             let frame = match self.scanner.next(bytes) {
                 Ok(Some(frame)) => frame,
@@ -389,6 +414,13 @@ impl Connection {
             return Dispatched::Sent;
         }
         self.stop(stop)
+    }
+
+    /// Whether one more command fits into the batch that is being made.
+    fn has_room(&self) -> bool {
+        let commands = self.input.commands.len();
+        let reads = commands - self.input.mutations as usize;
+        commands < BATCH_COMMANDS_MAX && reads < self.batch_reads_max
     }
 
     /// What to do about what cannot be part of a batch, at the front of the input.
@@ -472,6 +504,14 @@ impl Connection {
             blocking,
             bytes,
         });
+    }
+
+    /// Asks the datastore on the sidecar's own account; no replies where it
+    /// does not answer in the time that batches have.
+    pub(super) async fn ask(&self, link: &Link, request: Batch) -> Replies {
+        let timeout = self.context.stack.deadlines.timeout();
+        let replies = tokio::time::timeout(timeout, link.send(request)).await;
+        replies.unwrap_or_default()
     }
 
     /// Puts an answer of the sidecar's own behind what is being written.

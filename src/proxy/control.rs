@@ -16,7 +16,7 @@ use crate::datastore::{Identity, Link, LinkKey, OpenError};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
 use crate::protocol::resp::scanner::Frame;
-use crate::protocol::{Batch, Class, Command, Expect, Replies};
+use crate::protocol::{Batch, Class, Command, Expect, Failure, Replies};
 
 /// A command's arguments, copied out of the input.
 type Owned = Vec<Vec<u8>>;
@@ -262,7 +262,7 @@ impl Connection {
             self.apply_ok(action);
             return self.reply(b"+OK\r\n");
         };
-        let replies = link.send(request).await;
+        let replies = self.ask(link, request).await;
         match replies.reply(0) {
             None => self.unavailable(&replies.batch),
             Some(reply) => {
@@ -325,6 +325,11 @@ impl Connection {
     pub(super) fn apply(&mut self, action: Action, replies: &Replies) {
         let first = replies.reply(0);
         let is_error = first.is_none_or(|reply| reply.first() == Some(&b'-'));
+        if is_state_unknown(&action, replies.failure.as_ref()) {
+            // Nobody goes on with the connection: not this client, nor the next.
+            self.session.sticky = true;
+            return self.close();
+        }
         match action {
             Action::None => {}
             Action::Queue(database) => self.queue(database, replies),
@@ -437,19 +442,31 @@ impl Connection {
     }
 
     /// Answers a command that could not be sent.
-    fn unavailable(&mut self, batch: &Batch) {
+    pub(super) fn unavailable(&mut self, batch: &Batch) {
         let reason = self
             .context
             .links
             .default_link()
             .unavailable()
-            .unwrap_or_else(|| Rc::from("no connection to the datastore"));
+            .unwrap_or_else(|| Rc::from("the datastore does not answer"));
         let mut replies = Replies::default();
         match batch.mutations {
             0 => crate::stack::answers::unavailable(&mut replies, &reason),
             _ => crate::stack::answers::not_journaled(&mut replies, &reason),
         }
         self.reply(&replies.bytes);
+    }
+}
+
+/// Whether it is not known what a batch that the datastore did not answer left
+/// its connection in: a transaction that lacks a command, or is still open.
+fn is_state_unknown(action: &Action, failure: Option<&Failure>) -> bool {
+    match failure {
+        None => false,
+        Some(Failure::NotSent(_)) => {
+            matches!(action, Action::Queue(_) | Action::Exec | Action::Discard)
+        }
+        Some(Failure::NoReply(_)) => !matches!(action, Action::None | Action::Shutdown),
     }
 }
 

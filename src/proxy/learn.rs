@@ -29,11 +29,16 @@ impl Connection {
         push_command(&mut bytes, &[b"COMMAND", b"INFO", &name]);
         let request = Batch::single(&bytes, Command::UNKNOWN, Class::Read);
         let link = self.context.links.default_link();
-        let replies = link.send(request).await;
+        let replies = self.ask(&link, request).await;
         let table = self.context.table.load_full();
         let learned = match replies.reply(0) {
             Some(reply) if reply.first() == Some(&b'*') => table.completed_for(&name, reply).ok(),
-            _ => None,
+            Some(_) => None,
+            None => {
+                // It may be a mutation: it is not forwarded before that is known.
+                let batch = self.take_command(&frame, Command::UNKNOWN, Class::Read);
+                return self.unavailable(&batch);
+            }
         };
         match learned {
             Some(learned) if learned.specifications().len() > table.specifications().len() => {

@@ -1,38 +1,58 @@
 //! Accepts clients.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Context;
 use super::connection::Connection;
-use crate::platform::stream::Listener;
+use crate::platform::stream::{Listener, Stream};
 
 /// After an accept that failed (no file descriptors left, as a rule), so much
 /// time passes before the next.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Accepts until it is dropped; each client is a task of its own.
+/// When draining, clients that have connected are waited for this long.
+const LAST_WAIT: Duration = Duration::from_millis(2);
+/// So many more clients are accepted when draining: all that the kernel holds.
+const LAST_MAX: usize = 1024;
+
+/// Accepts until the context drains, and then whoever has connected by then,
+/// for they may have sent something; each client is a task of its own.
 pub async fn accept(listener: Listener, context: Rc<Context>) {
-    loop {
-        let mut stream = match listener.accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accepting a client failed");
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
-                continue;
-            }
-        };
-        let metrics = &context.metrics;
-        if context.options.client_limit <= metrics.clients.get().max(0) as usize {
-            metrics.refused.add(1);
-            // A new socket takes this much at once; a client that is gone by
-            // now does not matter.
-            let _ = stream
-                .write_all(b"-ERR max number of clients reached\r\n")
-                .await;
-            continue;
+    // Events: a client, the drain.
+    while !context.draining.get() {
+        tokio::select! {
+            accepted = listener.accept() => begin(accepted, &context).await,
+            () = context.drained.notified() => {}
         }
-        metrics.accepted.add(1);
-        tokio::task::spawn_local(Connection::new(stream, Rc::clone(&context)).run());
     }
+    for _ in 0..LAST_MAX {
+        let Ok(accepted) = tokio::time::timeout(LAST_WAIT, listener.accept()).await else {
+            return;
+        };
+        begin(accepted, &context).await;
+    }
+}
+
+async fn begin(accepted: io::Result<Stream>, context: &Rc<Context>) {
+    let mut stream = match accepted {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%error, "accepting a client failed");
+            return tokio::time::sleep(ACCEPT_BACKOFF).await;
+        }
+    };
+    let metrics = &context.metrics;
+    if context.options.client_limit <= metrics.clients.get().max(0) as usize {
+        metrics.refused.add(1);
+        // A new socket takes this much at once; a client that is gone by
+        // now does not matter.
+        let _ = stream
+            .write_all(b"-ERR max number of clients reached\r\n")
+            .await;
+        return;
+    }
+    metrics.accepted.add(1);
+    tokio::task::spawn_local(Connection::new(stream, Rc::clone(context)).run());
 }

@@ -62,6 +62,11 @@ impl Deadlines {
         self.timeout.set(timeout);
     }
 
+    /// How long batches have.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.get()
+    }
+
     async fn tick(self: Rc<Self>) {
         loop {
             let period = (self.timeout.get() / TICKS).max(TICK_MIN);

@@ -35,6 +35,8 @@ mod record;
 mod refuse;
 mod settle;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use pump::{heartbeats, pump};
 use record::{Journaled, Recorder};

@@ -10,7 +10,7 @@ use tower::{Layer, Service};
 
 use super::metrics::Metrics;
 use super::{BatchService, Upstream, answers};
-use crate::protocol::{Batch, Replies};
+use crate::protocol::{Batch, Failure, Replies};
 
 /// What a client hears whose batch there was no room for.
 const OVERLOADED: &str = "too much in flight, try again";
@@ -64,6 +64,7 @@ impl<S: BatchService> Service<Batch> for LoadShed<S> {
             ..Replies::default()
         };
         answers::refuse(&mut replies, OVERLOADED);
+        replies.failure = Some(Failure::NotSent(Rc::from(OVERLOADED)));
         Shed::Refused(Some(replies))
     }
 }

@@ -12,6 +12,7 @@
 )]
 
 pub mod http;
+pub mod journal;
 pub mod process;
 pub mod random;
 pub mod redis;

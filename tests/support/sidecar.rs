@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -23,6 +24,12 @@ pub struct SidecarOptions {
     pub connection: String,
     /// `[[namespace]] durability`: `durable`, `enqueued` or `off`.
     pub durability: String,
+    /// Further lines at the start of the file (`drain_timeout = "5s"`).
+    pub root_lines: String,
+    /// Further lines of the journal's table.
+    pub journal_lines: String,
+    /// Where the journal is; below the sidecar's own directory if not said.
+    pub journal_directory: Option<PathBuf>,
     /// Further lines of the namespace's table.
     pub namespace_lines: String,
     /// Further tables, at the end of the file.
@@ -38,6 +45,9 @@ impl SidecarOptions {
             upstream: redis.url(),
             connection: "shared".to_owned(),
             durability: "durable".to_owned(),
+            root_lines: String::new(),
+            journal_lines: String::new(),
+            journal_directory: None,
             namespace_lines: String::new(),
             tables: String::new(),
             expected_errors: Vec::new(),
@@ -56,6 +66,27 @@ impl SidecarOptions {
         self
     }
 
+    /// The same with further lines of the namespace's table.
+    pub fn namespace(mut self, lines: &str) -> SidecarOptions {
+        self.namespace_lines.push_str(lines);
+        self.namespace_lines.push('\n');
+        self
+    }
+
+    /// The same with further lines of the journal's table.
+    pub fn journal(mut self, lines: &str) -> SidecarOptions {
+        self.journal_lines.push_str(lines);
+        self.journal_lines.push('\n');
+        self
+    }
+
+    /// The same with further lines at the start of the file.
+    pub fn root(mut self, lines: &str) -> SidecarOptions {
+        self.root_lines.push_str(lines);
+        self.root_lines.push('\n');
+        self
+    }
+
     /// The same with an ERROR line that is no failure.
     pub fn expect_error(mut self, part: &str) -> SidecarOptions {
         self.expected_errors.push(part.to_owned());
@@ -66,13 +97,15 @@ impl SidecarOptions {
         let mut text = String::new();
         write!(
             text,
-            "region = \"test\"\nroles = [\"proxy\"]\n\n\
-             [journal]\nbackend = \"local\"\ndirectory = \"{}\"\n\n\
+            "region = \"test\"\nroles = [\"proxy\"]\n{}\n\n\
+             [journal]\nbackend = \"local\"\ndirectory = \"{}\"\n{}\n\n\
              [[namespace]]\nname = \"test\"\nprotocol = \"redis\"\n\
              listen = \"127.0.0.1:{port}\"\nupstream = \"{}\"\n\
              connection = \"{}\"\ndurability = \"{}\"\n{}\n\n\
              [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\n{}\n",
+            self.root_lines,
             journal.display(),
+            self.journal_lines,
             self.upstream,
             self.connection,
             self.durability,
@@ -102,15 +135,20 @@ impl Sidecar {
         Sidecar::with(SidecarOptions::new(redis))
     }
 
-    /// Starts one with options.
+    /// Starts one with options; it is ready when this returns.
     pub fn with(options: SidecarOptions) -> Sidecar {
+        Sidecar::with_status(options, 200)
+    }
+
+    /// Starts one whose `/readyz` answers `status` when this returns.
+    pub fn with_status(options: SidecarOptions, status: u16) -> Sidecar {
         let directory = TempDir::new().expect("a temporary directory");
         for _ in 0..START_ATTEMPTS {
             let (port, admin_port) = (free_port(), free_port());
-            let journal = directory.path().join("journal");
+            let journal = journal_path(&options, &directory);
             let text = options.file(&journal, port, admin_port);
             std::fs::write(config_path(&directory), text).expect("write the configuration");
-            match spawn(&directory, admin_port) {
+            match spawn(&directory, admin_port, status) {
                 Ok(process) => {
                     return Sidecar {
                         process,
@@ -130,6 +168,21 @@ impl Sidecar {
         panic!("the sidecar did not start on any of {START_ATTEMPTS} ports");
     }
 
+    /// Starts one that cannot serve, and waits for its end: exit status and
+    /// all it printed. It is to listen on `port` and `admin_port`.
+    pub fn failing(options: &SidecarOptions, port: u16, admin_port: u16) -> Output {
+        let directory = TempDir::new().expect("a temporary directory");
+        let text = options.file(&journal_path(options, &directory), port, admin_port);
+        std::fs::write(config_path(&directory), text).expect("write the configuration");
+        let mut process = Process::start("the sidecar", &mut run(&directory));
+        let status = process.wait(READY_DEADLINE);
+        Output {
+            status,
+            stdout: Vec::new(),
+            stderr: process.lines().join("\n").into_bytes(),
+        }
+    }
+
     /// The port clients connect to.
     pub fn port(&self) -> u16 {
         self.port
@@ -142,7 +195,7 @@ impl Sidecar {
 
     /// The journal's directory.
     pub fn journal(&self) -> PathBuf {
-        self.directory.path().join("journal")
+        journal_path(&self.options, &self.directory)
     }
 
     /// The configuration file, for tests that change it while it runs.
@@ -197,6 +250,11 @@ impl Sidecar {
         lines
     }
 
+    /// How it ended, once it has; what it printed is complete then.
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        self.process.wait(deadline)
+    }
+
     /// Sends its process a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -217,7 +275,7 @@ impl Sidecar {
     pub fn restart(&mut self) {
         self.process.kill();
         self.earlier_lines.extend(self.process.lines());
-        self.process = spawn(&self.directory, self.admin_port)
+        self.process = spawn(&self.directory, self.admin_port, 200)
             .unwrap_or_else(|lines| panic!("the sidecar did not start again:\n{lines}"));
     }
 
@@ -277,24 +335,32 @@ fn config_path(directory: &TempDir) -> PathBuf {
     directory.path().join("sidecar.toml")
 }
 
-/// Starts the binary and waits until `/readyz` answers 200. Where it ended
+fn run(directory: &TempDir) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .arg("run")
+        .arg("--config")
+        .arg(config_path(directory))
+        .env("RUST_BACKTRACE", "1")
+        .env("NO_COLOR", "1");
+    command
+}
+
+fn journal_path(options: &SidecarOptions, directory: &TempDir) -> PathBuf {
+    let chosen = options.journal_directory.clone();
+    chosen.unwrap_or_else(|| directory.path().join("journal"))
+}
+
+/// Starts the binary and waits until `/readyz` answers `status`. Where it ended
 /// before that: all it printed.
-fn spawn(directory: &TempDir, admin_port: u16) -> Result<Process, String> {
-    let mut process = Process::start(
-        "the sidecar",
-        Command::new(binary())
-            .arg("run")
-            .arg("--config")
-            .arg(config_path(directory))
-            .env("RUST_BACKTRACE", "1")
-            .env("NO_COLOR", "1"),
-    );
+fn spawn(directory: &TempDir, admin_port: u16, status: u16) -> Result<Process, String> {
+    let mut process = Process::start("the sidecar", &mut run(directory));
     let ready = until("the sidecar to be ready", READY_DEADLINE, || {
         // The end is looked at first: a stranger on the same port would answer too.
         if process.ended().is_some() {
             return Some(false);
         }
-        matches!(http::get(admin_port, "/readyz"), Ok((200, _))).then_some(true)
+        matches!(http::get(admin_port, "/readyz"), Ok((now, _)) if now == status).then_some(true)
     });
     if ready {
         return Ok(process);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::{AppendError, JournalState, Offset, OpenError};
 use super::catalog::Segment;
@@ -31,7 +31,13 @@ pub(super) struct SegmentLog {
     poisoned: Option<String>,
     /// The last group was refused for want of space.
     full: bool,
+    /// When it was last said in the log that the disk is full.
+    told_full: Option<Instant>,
 }
+
+/// A disk that is nearly full takes some groups and others not; that is said
+/// in the log once in so long.
+const TELL_FULL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The segment that is written to.
 #[derive(Debug)]
@@ -55,6 +61,7 @@ impl SegmentLog {
             group_record_bytes: 0,
             poisoned: None,
             full: false,
+            told_full: None,
         }
     }
 
@@ -215,9 +222,13 @@ impl SegmentLog {
 
     fn disk_full(&mut self, error: &std::io::Error) -> AppendError {
         if !std::mem::replace(&mut self.full, true) {
-            tracing::error!(%error, directory = %self.stream.options.directory.display(),
-                "disk full, the journal takes no records");
             *self.stream.health() = JournalState::DiskFull;
+            let told = self.told_full.map(|told| told.elapsed());
+            if told.is_none_or(|since| TELL_FULL_INTERVAL < since) {
+                tracing::error!(%error, directory = %self.stream.options.directory.display(),
+                    "disk full, the journal takes no records");
+                self.told_full = Some(Instant::now());
+            }
         }
         AppendError::NotAppended(format!("disk full: {error}"))
     }

@@ -87,3 +87,13 @@ fn walk_all(disk: &SimulatedDisk) -> (Records, Vec<(PathBuf, u64)>) {
         }
     }
 }
+
+impl super::LocalJournal {
+    /// A journal on a disk in memory, and what makes its next sync fail.
+    pub(crate) fn simulated() -> (super::LocalJournal, impl Fn()) {
+        let disk = SimulatedDisk::new();
+        let journal = super::LocalJournal::open_on(options(), disk.platform(1));
+        let fail = move || disk.fault(|faults| faults.failing_syncs = 1);
+        (journal.expect("a new journal"), fail)
+    }
+}

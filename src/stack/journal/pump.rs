@@ -56,6 +56,7 @@ impl<S: Below> State<S> {
 
     fn complete(&mut self, completion: Completion) {
         self.completed = completion.ticket + self.skipped;
+        self.is_failing = completion.result.is_err();
         let Err(error) = completion.result else {
             self.appender.recycle(completion.recycled);
             return;
@@ -79,10 +80,7 @@ impl<S: Below> State<S> {
         let Some(first) = records.entries.first() else {
             return;
         };
-        if self.lost.len() == self.generation as usize {
-            self.lost.push(first.sequence);
-        }
-        let first_lost = self.lost[self.generation as usize];
+        let first_lost = self.end_generation(first.sequence);
         for (entry, bytes) in records.records() {
             if entry.kind != RecordKind::Outcome {
                 continue;
@@ -115,7 +113,9 @@ impl<S: Below> State<S> {
 
     /// Begins a new generation when nothing of the old one is on its way.
     fn resume(&mut self) {
-        let first = self.lost[self.generation as usize];
+        let first = self
+            .first_lost(self.generation)
+            .expect("something was lost");
         self.recorder.writer.rewind(first - 1);
         self.generation += 1;
         self.appender.resume();

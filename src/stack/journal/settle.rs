@@ -102,8 +102,8 @@ impl<S: Below> State<S> {
     /// Whether there is no record with the sequence: the mutation was not
     /// journaled, or its record was lost.
     fn is_lost(&self, sequence: u64, generation: u32) -> bool {
-        let first_lost = self.lost.get(generation as usize);
-        sequence == 0 || first_lost.is_some_and(|first| *first <= sequence)
+        let first_lost = self.first_lost(generation);
+        sequence == 0 || first_lost.is_some_and(|first| first <= sequence)
     }
 }
 

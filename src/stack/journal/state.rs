@@ -20,7 +20,7 @@ use super::super::metrics::Metrics;
 use super::Below;
 use super::record::{Journaled, Recorder, now_ms};
 use crate::journal::{AppendError, Appender, Completion, Ticket};
-use crate::protocol::{Batch, Replies};
+use crate::protocol::{Batch, Failure, Replies};
 
 /// What a worker's connections and its pump share.
 pub(super) struct State<S: Below> {
@@ -38,8 +38,12 @@ pub(super) struct State<S: Below> {
     pub(super) completed: Ticket,
     /// Of those, the ones that failed and may still have batches in the queue.
     pub(super) failures: VecDeque<(Ticket, AppendError)>,
-    /// The first sequence lost at the end of each generation.
-    pub(super) lost: Vec<u64>,
+    /// Generations that have ended, in runs of the same first lost sequence:
+    /// the last of the run, and the sequence. While the journal takes nothing,
+    /// generations end all the time, and all at the same one.
+    lost: Vec<(u32, u64)>,
+    /// The last hand-over failed.
+    pub(super) is_failing: bool,
     /// Outcomes to be told again, with their databases.
     pub(super) owed: Vec<(u32, crate::mutation::v1::Outcome)>,
     pub(super) generation: u32,
@@ -115,6 +119,7 @@ impl<S: Below> State<S> {
             completed: 0,
             failures: VecDeque::new(),
             lost: Vec::new(),
+            is_failing: false,
             generation: 0,
             pump: None,
             pump_woken: false,
@@ -136,11 +141,31 @@ impl<S: Below> State<S> {
     pub(super) fn record(&mut self, batch: &Batch) -> Journaled {
         let mut journaled = self.recorder.record(batch);
         journaled.generation = self.generation;
+        // What the journal is not likely to take is not forwarded before it is
+        // known: the policy says what happens to it then.
+        journaled.waits |= self.is_failing && !journaled.is_empty();
         self.count(batch, &journaled);
         if !journaled.is_empty() {
             self.wake_pump();
         }
         journaled
+    }
+
+    /// Notes that this generation ends, with `first` as its first lost sequence
+    /// if none was lost before; returns the first.
+    pub(super) fn end_generation(&mut self, first: u64) -> u64 {
+        match self.lost.last_mut() {
+            Some((generation, lost)) if *generation == self.generation => return *lost,
+            Some((generation, lost)) if *lost == first => *generation = self.generation,
+            _ => self.lost.push((self.generation, first)),
+        }
+        first
+    }
+
+    /// The first sequence that was lost of a generation, if it has ended.
+    pub(super) fn first_lost(&self, generation: u32) -> Option<u64> {
+        let run = self.lost.partition_point(|(last, _)| *last < generation);
+        self.lost.get(run).map(|(_, first)| *first)
     }
 
     fn count(&self, batch: &Batch, journaled: &Journaled) {
@@ -325,6 +350,7 @@ impl<S: Below> State<S> {
             ..Replies::default()
         };
         self.answer_uncertain(&mut replies, journaled, reason);
+        replies.failure = Some(Failure::NoReply(Rc::from(reason)));
         replies
     }
 
