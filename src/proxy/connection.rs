@@ -19,8 +19,9 @@ use super::session::{Action, ReplyMode, Session};
 use super::{ConnectionMode, Context};
 use crate::platform::stream::Stream;
 use crate::protocol::resp::commands::Classified;
+use crate::protocol::resp::replies::{ReplyScanner, subscription};
 use crate::protocol::resp::scanner::{Frame, Scanner};
-use crate::protocol::{Batch, Class, Command, Expect, ParseError, Pool, Replies};
+use crate::protocol::{Batch, Class, Command, ParseError, Pool, Replies};
 use crate::stack::forward::Route;
 use crate::stack::{Stack, build};
 
@@ -67,6 +68,8 @@ struct InFlight {
     future: ResponseFuture,
     action: Action,
     blocking: bool,
+    /// The client is not answered.
+    silent: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -187,9 +190,18 @@ impl Connection {
             let Poll::Ready(Ok(replies)) = Pin::new(&mut first.future).poll(cx) else {
                 return;
             };
-            let InFlight { action, .. } = self.in_flight.pop_front().expect("there is a front");
+            let InFlight { action, silent, .. } =
+                self.in_flight.pop_front().expect("there is a front");
+            let is_shown = match action {
+                // The reply to turning replies on is the first one seen.
+                Action::ReplyMode(mode) if !replies.errors => mode == ReplyMode::On,
+                _ => !silent,
+            };
             self.apply(action, &replies);
-            self.write(replies);
+            match is_shown {
+                true => self.write(replies),
+                false => self.write_pushes(replies),
+            }
         }
         self.hold = false;
         if self.exclusive {
@@ -434,14 +446,7 @@ impl Connection {
     /// back what follows until it is done.
     pub(super) fn send(&mut self, mut batch: Batch, action: Action) {
         batch.database = self.session.key.database;
-        match self.session.replies {
-            ReplyMode::On => {}
-            ReplyMode::Off => batch.expect = Expect::Nothing,
-            ReplyMode::SkipNext => {
-                batch.expect = Expect::Nothing;
-                self.session.replies = ReplyMode::On;
-            }
-        }
+        let silent = self.is_silent();
         batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
         let blocking = batch.blocking;
@@ -451,16 +456,48 @@ impl Connection {
             future: self.service.call(batch),
             action,
             blocking,
+            silent,
         });
+    }
+
+    /// Whether the next command's reply is kept from the client; a skip is
+    /// used up.
+    fn is_silent(&mut self) -> bool {
+        let mode = self.session.replies;
+        if mode == ReplyMode::SkipNext {
+            self.session.replies = ReplyMode::On;
+        }
+        mode != ReplyMode::On
     }
 
     /// Puts an answer of the sidecar's own behind what is being written.
     pub(super) fn reply(&mut self, bytes: &[u8]) {
-        if self.session.replies == ReplyMode::On {
-            let pool = &self.context.pool;
-            let output = self.output.get_or_insert_with(|| pool.take_replies());
-            output.bytes.extend_from_slice(bytes);
+        if !self.is_silent() {
+            self.show(bytes);
         }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        let pool = &self.context.pool;
+        let output = self.output.get_or_insert_with(|| pool.take_replies());
+        output.bytes.extend_from_slice(bytes);
+    }
+
+    /// Of replies the client has turned off it still gets what it has not
+    /// asked for.
+    fn write_pushes(&mut self, replies: Replies) {
+        if self.exclusive {
+            let mut scanner = ReplyScanner::default();
+            let mut rest = &replies.bytes[..];
+            while let Ok(Some(frame)) = scanner.next(rest) {
+                let (bytes, after) = rest.split_at(frame.end);
+                if frame.kind == b'>' || subscription(bytes).is_some() {
+                    self.show(bytes);
+                }
+                rest = after;
+            }
+        }
+        self.context.pool.give(replies);
     }
 
     /// Closes when everything is written.

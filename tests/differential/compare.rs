@@ -40,6 +40,33 @@ fn masked(reply: &[u8]) -> Vec<u8> {
     [before, &after[digits..]].concat()
 }
 
+/// Whether two lists of frames are the same. An UNSUBSCRIBE without channels is
+/// confirmed in the order of a hash table.
+pub fn same_frames(direct: &[Vec<u8>], through: &[Vec<u8>]) -> bool {
+    let confirms = |frame: &&Vec<u8>| {
+        let head = &frame[..frame.len().min(24)];
+        head.windows(13).any(|part| part == b"unsubscribe\r\n")
+    };
+    let parts = |frames: &[Vec<u8>]| {
+        let mut parts: Vec<Vec<u8>> = frames
+            .iter()
+            .filter(confirms)
+            .map(|frame| {
+                let count = frame.iter().rposition(|byte| *byte == b':').unwrap_or(0);
+                frame[..count].to_vec()
+            })
+            .collect();
+        parts.sort();
+        parts
+    };
+    direct.len() == through.len()
+        && parts(direct) == parts(through)
+        && direct.iter().zip(through).all(|pair| match pair {
+            (one, other) if confirms(&one) => confirms(&other),
+            (one, other) => same(Compare::Exact, one, other),
+        })
+}
+
 /// A reply with the elements of every array, set and map in ascending order.
 fn sorted(reply: &[u8]) -> Vec<u8> {
     let Some(end) = reply.windows(2).position(|pair| pair == b"\r\n") else {

@@ -84,6 +84,7 @@ fn scenarios_differ_in_nothing() {
             }
             if let Err(failure) = scenarios::run(scenario, direct.port(), sidecar.port()) {
                 failures.push(failure);
+                continue;
             }
             compare::check_datasets(&mut direct.client(), &mut behind.client());
         }

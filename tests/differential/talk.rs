@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::commands::{Command, Compare, Generator, inline};
-use crate::compare::{same, strings};
+use crate::compare::{same, same_frames, strings};
 use crate::pair::{Frames, Pair, shown};
 use crate::support::resp::encode;
 use crate::support::{Client, Redis, until};
@@ -215,7 +215,11 @@ impl Talk {
         let said: Vec<String> = command
             .arguments
             .iter()
-            .map(|argument| argument[..argument.len().min(60)].escape_ascii().to_string())
+            .map(|argument| {
+                argument[..argument.len().min(60)]
+                    .escape_ascii()
+                    .to_string()
+            })
             .collect();
         let form = if as_line.is_some() { " (inline)" } else { "" };
         self.connections[turn].note(format!("{}{form}", said.join(" ")));
@@ -505,6 +509,9 @@ fn prepare(client: &mut Client, generator: &mut Generator) {
 /// Whether both sides said the same.
 fn compare(chunk: &Chunk, frames: &Frames) -> Result<(), String> {
     let (direct, through) = (&frames.direct, &frames.through);
+    if same_frames(direct, through) && !chunk.countable {
+        return Ok(());
+    }
     let mut said = chunk.said.iter();
     for (index, (one, other)) in direct.iter().zip(through).enumerate() {
         let how = match chunk.countable && !is_push(one) {
@@ -539,5 +546,7 @@ fn is_push(frame: &[u8]) -> bool {
 }
 
 fn contains(frame: &[u8], text: &str) -> bool {
-    frame.windows(text.len()).any(|part| part == text.as_bytes())
+    frame
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
 }
