@@ -176,6 +176,10 @@ impl Connection {
     }
 
     fn client_name(&mut self, control: Control, batch: Batch, arguments: &Owned) {
+        if control == Control::ClientGetName && self.exclusive {
+            // The link is called what the client is.
+            return self.send(batch.as_read(), Action::None);
+        }
         if control == Control::ClientGetName {
             let null: &[u8] = if self.session.key.protocol == 3 {
                 b"_\r\n"
@@ -356,7 +360,10 @@ impl Connection {
             Action::Subscriptions => {
                 self.session.subscribed = 0 < self.route.link().subscriptions();
             }
-            Action::Tracking(on) if !is_error => self.session.tracking = on,
+            Action::Tracking(on) if !is_error => {
+                self.session.tracking = on;
+                self.session.tracked |= on;
+            }
             // Skipping while replies are off skips nothing more.
             Action::ReplyMode(ReplyMode::SkipNext) if self.session.replies == ReplyMode::Off => {}
             Action::ReplyMode(mode) if !is_error => self.session.replies = mode,
@@ -474,7 +481,10 @@ impl Connection {
         };
         let link = self.route.set(shared);
         self.exclusive = false;
-        self.context.links.give_back(self.session.key.clone(), link);
+        match std::mem::take(&mut self.session.tracked) {
+            true => link.close(),
+            false => self.context.links.give_back(self.session.key.clone(), link),
+        }
     }
 
     /// Answers a command that could not be sent.

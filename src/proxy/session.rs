@@ -47,6 +47,9 @@ pub struct Session {
     pub replies: ReplyMode,
     /// Whether the datastore tells of changed keys (CLIENT TRACKING ON).
     pub tracking: bool,
+    /// Whether it ever did on the link in use: it may still tell of keys that
+    /// were read then once tracking is on again.
+    pub tracked: bool,
     /// Whether there are, or may be, subscriptions.
     pub subscribed: bool,
     /// Whether the connection has state that cannot be told off.
@@ -64,6 +67,7 @@ impl Session {
             watching: false,
             replies: ReplyMode::On,
             tracking: false,
+            tracked: false,
             subscribed: false,
             sticky: false,
         }
