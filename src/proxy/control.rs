@@ -244,7 +244,12 @@ impl Connection {
         }
         let known = self.context.links.existing(&key).is_some();
         match self.context.links.shared(&key).await {
-            Err(OpenError::Refused(reply)) => self.reply(&reply),
+            // The client may all the same become this step by step: one who may
+            // not SELECT keeps the database of who it was. The datastore says.
+            Err(OpenError::Refused(reply)) => match self.make_exclusive().await {
+                Ok(()) => self.send(batch.as_read(), action),
+                Err(_) => self.reply(&reply),
+            },
             Err(OpenError::Unreachable(_)) => self.unavailable(&batch),
             Ok(link) => self.change_link(control, &link, known, batch, action).await,
         }

@@ -52,6 +52,8 @@ struct Connection {
     subscribed: bool,
     /// Keys may be tracked.
     tracking: bool,
+    /// Whether they ever were.
+    tracked: bool,
     protocol: u8,
     /// Who it is may do everything.
     is_default: bool,
@@ -145,13 +147,16 @@ impl Talk {
             let command = self.generator.command(exact);
             self.say(turn, &mut chunk, command);
         }
-        if replies_off {
-            self.say_template(turn, &mut chunk, "CLIENT REPLY ON");
-        }
         let stays_open = countable && self.generator.random.below(2) == 0;
         if self.connections[turn].multi && !stays_open {
             self.say_template(turn, &mut chunk, "EXEC");
             self.connections[turn].multi = false;
+        }
+        if replies_off {
+            self.say_template(turn, &mut chunk, "CLIENT REPLY ON");
+        } else if !countable {
+            // Its reply may be one to skip.
+            self.say_template(turn, &mut chunk, "PING");
         }
         self.finish(turn, chunk);
     }
@@ -257,9 +262,17 @@ impl Talk {
             }
             "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" => connection.subscribed = true,
             "CLIENT" if template.starts_with("CLIENT REPLY") => {
-                *replies_off = template.ends_with("OFF");
+                *replies_off =
+                    !template.ends_with("ON") && (*replies_off || template.ends_with("OFF"));
             }
-            "CLIENT" => connection.tracking |= template.contains("TRACKING ON"),
+            // Redis still tells of keys that were read before tracking was off
+            // and on again; a link of its own that is new does not.
+            "CLIENT" if template == "CLIENT TRACKING ON" => {
+                if std::mem::replace(&mut connection.tracked, true) {
+                    return;
+                }
+                connection.tracking = true;
+            }
             "SPOP" => {
                 // Nothing is random about the only member of a set.
                 self.say_template(turn, chunk, "DEL only");
@@ -455,6 +468,7 @@ impl Connection {
             multi: false,
             subscribed: false,
             tracking: false,
+            tracked: false,
             protocol: 2,
             is_default: true,
             said: VecDeque::new(),
