@@ -1,21 +1,7 @@
 //! What is said: commands of every kind, and how their replies are compared.
 
+use crate::compare::Compare;
 use crate::support::Random;
-
-/// How two servers' replies to one command are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compare {
-    /// Byte by byte.
-    Exact,
-    /// Byte by byte, the elements of every array sorted: Redis hashes with a
-    /// seed of each process's own, so tables have an order of their own.
-    Unordered,
-    /// Numbers may differ by the time between the two executions.
-    Clock,
-    /// Only the type of the reply: it tells of the connection, the process or
-    /// the time.
-    Kind,
-}
 
 /// One command.
 #[derive(Debug, Clone)]

@@ -1,8 +1,22 @@
 //! Whether two servers said the same, and hold the same.
 
-use crate::commands::Compare;
 use crate::support::Client;
 use crate::support::resp::reply_length;
+
+/// How two servers' replies to one command are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    /// Byte by byte.
+    Exact,
+    /// Byte by byte, the elements of every array sorted: Redis hashes with a
+    /// seed of each process's own, so tables have an order of their own.
+    Unordered,
+    /// Numbers may differ by the time between the two executions.
+    Clock,
+    /// Only the type of the reply: it tells of the connection, the process or
+    /// the time.
+    Kind,
+}
 
 /// Numbers that count down differ by no more than this, in the unit of the
 /// command: a busy machine lets seconds pass between two servers' turns.
@@ -124,14 +138,16 @@ pub fn check_key(direct: &mut Client, through: &mut Client, key: &[u8]) {
     let questions: &[&[&[u8]]] = match &one[..] {
         b"+set\r\n" => &[&[b"SMEMBERS", key]],
         b"+hash\r\n" => &[&[b"HGETALL", key]],
-        // Dumped, it would tell when entries were delivered.
         b"+stream\r\n" => &[
             &[b"XRANGE", key, b"-", b"+"],
             &[b"XINFO", b"STREAM", key],
             &[b"XINFO", b"GROUPS", key],
             &[b"XPENDING", key, b"group"],
         ],
-        _ => &[&[b"DUMP", key]],
+        b"+list\r\n" => &[&[b"LRANGE", key, b"0", b"-1"]],
+        b"+zset\r\n" => &[&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]],
+        // Dumped, it would tell how it is stored, which its history decides.
+        _ => &[&[b"GET", key]],
     };
     for question in questions {
         let (one, other) = both(question);

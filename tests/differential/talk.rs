@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::commands::{Command, Compare, Generator, inline};
-use crate::compare::{same, same_frames, strings};
+use crate::commands::{Command, Generator, inline};
+use crate::compare::{Compare, same, same_frames, strings};
 use crate::pair::{Frames, Pair, shown};
 use crate::support::resp::encode;
 use crate::support::{Client, Redis, until};
@@ -152,7 +152,12 @@ impl Talk {
             self.say_template(turn, &mut chunk, "EXEC");
             self.connections[turn].multi = false;
         }
-        if replies_off {
+        let connection = &mut self.connections[turn];
+        if replies_off && connection.subscribed && connection.protocol == 2 {
+            // Nothing else is allowed that turns replies on.
+            connection.reset();
+            self.say_template(turn, &mut chunk, "RESET");
+        } else if replies_off {
             self.say_template(turn, &mut chunk, "CLIENT REPLY ON");
         } else if !countable {
             // Its reply may be one to skip.

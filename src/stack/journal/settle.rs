@@ -40,7 +40,11 @@ impl<S: Below> State<S> {
     }
 
     fn record_outcomes(&mut self, replies: &Replies, journaled: &Journaled) {
-        let is_plain = !journaled.has_intent && !replies.errors && replies.failure.is_none();
+        // An error within EXEC's reply is not seen from outside.
+        let is_plain = !journaled.has_intent
+            && !replies.errors
+            && replies.failure.is_none()
+            && replies.batch.transaction.is_none();
         if is_plain {
             for sequence in &journaled.sequences {
                 self.settle_one(*sequence, journaled.generation);
