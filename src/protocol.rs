@@ -76,8 +76,6 @@ pub enum Expect {
     /// One for each command.
     #[default]
     Each,
-    /// None: the client has turned replies off.
-    Nothing,
     /// One confirmation for each channel of the one (un)subscribe command,
     /// or an error.
     Confirmations,

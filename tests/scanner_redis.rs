@@ -417,7 +417,8 @@ fn redis_has_the_same_line_limits() {
 
 #[test]
 fn redis_has_the_same_limits_before_authentication() {
-    let redis = Redis::start(&["--requirepass", "secret"]).expect("redis-server has to be installed for this test");
+    let redis = Redis::start(&["--requirepass", "secret"])
+        .expect("redis-server has to be installed for this test");
     for header in [
         "*10",
         "*11",

@@ -118,7 +118,6 @@ impl Link {
         let expect = batch.expect;
         let expected = match expect {
             Expect::Each => batch.commands.len(),
-            Expect::Nothing => 0,
             Expect::Confirmations => usize::MAX,
         };
         let failure = inner.down.clone().map(Failure::NotSent);
@@ -138,7 +137,7 @@ impl Link {
             let replies = &mut replies;
             std::mem::swap(&mut replies.batch.bytes, &mut replies.bytes);
         }
-        let done = failure.is_some() || expect == Expect::Nothing;
+        let done = failure.is_some();
         replies.failure = failure;
         let slot = inner.slots.insert(Slot {
             replies,
@@ -218,6 +217,11 @@ impl Link {
         super::handshake::push_command(&mut bytes, &[b"CLIENT", b"SETNAME", name]);
         let batch = Batch::single(&bytes, crate::protocol::Command::UNKNOWN, Class::Read);
         drop(self.send(batch));
+    }
+
+    /// The one client of the link has called the connection `name`.
+    pub fn note_name(&self, name: &[u8]) {
+        self.inner.borrow_mut().name = name.to_vec();
     }
 
     /// How many channels and patterns the connection is subscribed to.

@@ -20,8 +20,9 @@ use super::{ConnectionMode, Context};
 use crate::datastore::Link;
 use crate::platform::stream::Stream;
 use crate::protocol::resp::commands::Classified;
+use crate::protocol::resp::replies::{ReplyScanner, subscription};
 use crate::protocol::resp::scanner::{Frame, Scanner};
-use crate::protocol::{Batch, Class, Command, Expect, ParseError, Pool, Replies};
+use crate::protocol::{Batch, Class, Command, ParseError, Pool, Replies};
 use crate::stack::forward::Route;
 use crate::stack::{Stack, build};
 
@@ -85,6 +86,8 @@ struct InFlight {
     action: Action,
     blocking: bool,
     bytes: usize,
+    /// The client is not answered.
+    silent: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -212,12 +215,24 @@ impl Connection {
             let Poll::Ready(Ok(replies)) = Pin::new(&mut first.future).poll(cx) else {
                 return;
             };
-            let InFlight { action, bytes, .. } =
-                self.in_flight.pop_front().expect("there is a front");
+            let InFlight {
+                action,
+                silent,
+                bytes,
+                ..
+            } = self.in_flight.pop_front().expect("there is a front");
             self.in_flight_bytes -= bytes;
+            let is_shown = match action {
+                // The reply to turning replies on is the first one seen.
+                Action::ReplyMode(mode) if !replies.errors => mode == ReplyMode::On,
+                _ => !silent,
+            };
             self.apply(action, &replies);
             self.pace(&replies);
-            self.write(replies);
+            match is_shown {
+                true => self.write(replies),
+                false => self.write_pushes(replies),
+            }
         }
         self.hold = false;
         if self.exclusive {
@@ -484,14 +499,7 @@ impl Connection {
     /// back what follows until it is done.
     pub(super) fn send(&mut self, mut batch: Batch, action: Action) {
         batch.database = self.session.key.database;
-        match self.session.replies {
-            ReplyMode::On => {}
-            ReplyMode::Off => batch.expect = Expect::Nothing,
-            ReplyMode::SkipNext => {
-                batch.expect = Expect::Nothing;
-                self.session.replies = ReplyMode::On;
-            }
-        }
+        let silent = self.is_silent();
         batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
         let (blocking, bytes) = (batch.blocking, batch.bytes.len());
@@ -503,6 +511,7 @@ impl Connection {
             action,
             blocking,
             bytes,
+            silent,
         });
     }
 
@@ -514,13 +523,44 @@ impl Connection {
         replies.unwrap_or_default()
     }
 
+    /// Whether the next command's reply is kept from the client; a skip is
+    /// used up.
+    fn is_silent(&mut self) -> bool {
+        let mode = self.session.replies;
+        if mode == ReplyMode::SkipNext {
+            self.session.replies = ReplyMode::On;
+        }
+        mode != ReplyMode::On
+    }
+
     /// Puts an answer of the sidecar's own behind what is being written.
     pub(super) fn reply(&mut self, bytes: &[u8]) {
-        if self.session.replies == ReplyMode::On {
-            let pool = &self.context.pool;
-            let output = self.output.get_or_insert_with(|| pool.take_replies());
-            output.bytes.extend_from_slice(bytes);
+        if !self.is_silent() {
+            self.show(bytes);
         }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        let pool = &self.context.pool;
+        let output = self.output.get_or_insert_with(|| pool.take_replies());
+        output.bytes.extend_from_slice(bytes);
+    }
+
+    /// Of replies the client has turned off it still gets what it has not
+    /// asked for.
+    fn write_pushes(&mut self, replies: Replies) {
+        if self.exclusive {
+            let mut scanner = ReplyScanner::default();
+            let mut rest = &replies.bytes[..];
+            while let Ok(Some(frame)) = scanner.next(rest) {
+                let (bytes, after) = rest.split_at(frame.end);
+                if frame.kind == b'>' || subscription(bytes).is_some() {
+                    self.show(bytes);
+                }
+                rest = after;
+            }
+        }
+        self.context.pool.give(replies);
     }
 
     /// Closes when everything is written.

@@ -10,11 +10,12 @@ use bytes::BytesMut;
 
 use super::ConnectionMode;
 use super::connection::Connection;
-use super::session::{Action, ReplyMode, Session};
+use super::session::{Action, QueuedControl, ReplyMode, Session};
 use crate::datastore::handshake::push_command;
 use crate::datastore::{Identity, Link, LinkKey, OpenError};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
+use crate::protocol::resp::replies::ReplyScanner;
 use crate::protocol::resp::scanner::Frame;
 use crate::protocol::{Batch, Class, Command, Expect, Failure, Replies};
 
@@ -57,6 +58,7 @@ impl Connection {
                 self.send(batch.as_read(), Action::None);
             }
             Control::Shutdown => self.send(batch.as_read(), Action::Shutdown),
+            Control::ClientReply => self.client_reply(batch, &arguments),
             Control::Unwatch if !self.exclusive => self.send(batch.as_read(), Action::None),
             Control::Sync => self.stream_replication(batch).await,
             Control::Multi
@@ -65,7 +67,6 @@ impl Connection {
             | Control::Subscribe
             | Control::Unsubscribe
             | Control::Monitor
-            | Control::ClientReply
             | Control::ClientTracking
             | Control::ConnectionFlag
             | Control::Blocking => {
@@ -99,15 +100,21 @@ impl Connection {
                 self.reply(b"+OK\r\n");
                 self.close();
             }
-            Control::Select => {
-                let database = arguments.get(1).and_then(|text| atoi::atoi(text));
-                self.send(batch.as_read(), Action::Queue(database));
+            Control::Select | Control::Hello | Control::Auth | Control::ClientSetName => {
+                let queued = (control, arguments.clone());
+                self.send(batch.as_read(), Action::Queue(Some(queued)));
             }
+            // Replies that were left out within EXEC's would break it.
+            Control::ClientReply => self.send(replies_on(), Action::Queue(None)),
+            Control::Multi
+            | Control::Watch
+            | Control::Unwatch
+            | Control::Blocking
+            | Control::ClientId
+            | Control::ClientGetName => self.send(batch.as_read(), Action::Queue(None)),
             _ => {
                 // Whatever it does when it is executed, it does to this connection.
-                let keeps_state = !matches!(control, Control::Blocking | Control::ClientId);
-                self.session.sticky |=
-                    keeps_state && control != Control::Multi && control != Control::Watch;
+                self.session.sticky = true;
                 self.send(batch.as_read(), Action::Queue(None));
             }
         }
@@ -131,7 +138,6 @@ impl Connection {
                 Action::Subscriptions
             }
             Control::ClientTracking => Action::Tracking(is(2, b"ON")),
-            Control::ClientReply => return self.client_reply(batch, &is),
             Control::Blocking => {
                 batch.blocking = true;
                 if is(0, b"WAIT") || is(0, b"WAITAOF") {
@@ -156,23 +162,28 @@ impl Connection {
         self.send(batch, action);
     }
 
-    fn client_reply(&mut self, mut batch: Batch, is: &dyn Fn(usize, &[u8]) -> bool) {
+    /// The datastore is asked whether the client may say this, in the form that
+    /// turns its own replies on.
+    fn client_reply(&mut self, batch: Batch, arguments: &Owned) {
+        let is = |text: &[u8]| {
+            arguments
+                .get(2)
+                .is_some_and(|argument| argument.eq_ignore_ascii_case(text))
+        };
         let mode = match () {
-            () if is(2, b"OFF") => ReplyMode::Off,
-            () if is(2, b"SKIP") => ReplyMode::SkipNext,
-            () if is(2, b"ON") => ReplyMode::On,
+            () if is(b"OFF") => ReplyMode::Off,
+            () if is(b"SKIP") => ReplyMode::SkipNext,
+            () if is(b"ON") => ReplyMode::On,
             () => return self.send(batch.as_read(), Action::None),
         };
-        // ON answers even if replies were off; OFF and SKIP do not answer.
-        self.session.replies = ReplyMode::On;
-        if mode != ReplyMode::On {
-            batch.expect = Expect::Nothing;
-        }
-        self.send(batch.as_read(), Action::None);
-        self.session.replies = mode;
+        self.send(replies_on(), Action::ReplyMode(mode));
     }
 
     fn client_name(&mut self, control: Control, batch: Batch, arguments: &Owned) {
+        if control == Control::ClientGetName && self.exclusive {
+            // The link is called what the client is.
+            return self.send(batch.as_read(), Action::None);
+        }
         if control == Control::ClientGetName {
             let null: &[u8] = if self.session.key.protocol == 3 {
                 b"_\r\n"
@@ -204,9 +215,13 @@ impl Connection {
         if std::mem::take(&mut self.exclusive) {
             self.route.link().close();
         }
+        // A skip is for RESET itself; replies that are off are on again.
+        let is_skipped = self.session.replies == ReplyMode::SkipNext;
         self.session = Session::new(self.context.links.default_key());
         self.route.set(self.context.links.default_link());
-        self.reply(b"+RESET\r\n");
+        if !is_skipped {
+            self.reply(b"+RESET\r\n");
+        }
         if self.context.options.mode == ConnectionMode::Dedicated
             && self.make_exclusive().await.is_err()
         {
@@ -233,7 +248,12 @@ impl Connection {
         }
         let known = self.context.links.existing(&key).is_some();
         match self.context.links.shared(&key).await {
-            Err(OpenError::Refused(reply)) => self.reply(&reply),
+            // The client may all the same become this step by step: one who may
+            // not SELECT keeps the database of who it was. The datastore says.
+            Err(OpenError::Refused(reply)) => match self.make_exclusive().await {
+                Ok(()) => self.send(batch.as_read(), action),
+                Err(_) => self.reply(&reply),
+            },
             Err(OpenError::Unreachable(_)) => self.unavailable(&batch),
             Ok(link) => self.change_link(control, &link, known, batch, action).await,
         }
@@ -332,22 +352,18 @@ impl Connection {
         }
         match action {
             Action::None => {}
-            Action::Queue(database) => self.queue(database, replies),
+            Action::Queue(control) => self.queue(control, replies),
             Action::Multi if !is_error => {
                 let transaction = crate::protocol::Transaction {
                     watched: self.session.watching,
                     ..Default::default()
                 };
                 self.session.transaction = Some(transaction);
-                self.session.queued_database = None;
+                self.session.queued_controls.clear();
             }
             Action::Exec => {
-                let executed =
-                    first.is_some_and(|reply| reply.first() == Some(&b'*') && reply != b"*-1\r\n");
-                if executed && let Some(database) = self.session.queued_database {
-                    self.session.key.database = database;
-                }
                 self.session.watching = false;
+                self.apply_executed(first.unwrap_or_default());
             }
             Action::Discard => {
                 self.session.transaction = None;
@@ -361,23 +377,59 @@ impl Connection {
             Action::Subscriptions => {
                 self.session.subscribed = 0 < self.route.link().subscriptions();
             }
-            Action::Tracking(on) if !is_error => self.session.tracking = on,
+            Action::Tracking(on) if !is_error => {
+                self.session.tracking = on;
+                self.session.tracked |= on;
+            }
+            // Skipping while replies are off skips nothing more.
+            Action::ReplyMode(ReplyMode::SkipNext) if self.session.replies == ReplyMode::Off => {}
+            Action::ReplyMode(mode) if !is_error => self.session.replies = mode,
             Action::Shutdown if first.is_none() || replies.failure.is_some() => self.abort(),
             _ => {}
         }
     }
 
-    fn queue(&mut self, database: Option<u32>, replies: &Replies) {
+    /// Does to the session what EXEC did to the connection.
+    fn apply_executed(&mut self, reply: &[u8]) {
+        let controls = std::mem::take(&mut self.session.queued_controls);
+        if controls.is_empty() {
+            return;
+        }
+        let elements = elements(reply);
+        for queued in controls {
+            let is_done = elements
+                .get(queued.index)
+                .is_some_and(|element| element.first() != Some(&b'-'));
+            let name = queued.arguments.get(2).cloned();
+            match queued.control {
+                _ if !is_done => {}
+                Control::ClientSetName => self.apply_ok(Action::Name(name.unwrap_or_default())),
+                control => {
+                    if let Some((key, name)) = self.wanted(control, &queued.arguments) {
+                        self.apply_ok(Action::Greet(key, name));
+                    }
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, control: Option<(Control, Owned)>, replies: &Replies) {
         let Some(transaction) = &mut self.session.transaction else {
             return;
         };
+        if let Some((control, arguments)) = control
+            && replies.reply(0) == Some(b"+QUEUED\r\n")
+        {
+            self.session.queued_controls.push(QueuedControl {
+                index: transaction.commands.len(),
+                control,
+                arguments,
+            });
+        }
         let table = self.context.table.load();
         for (index, command) in replies.batch.commands.iter().enumerate() {
             if replies.reply(index) != Some(b"+QUEUED\r\n") {
                 continue;
-            }
-            if database.is_some() {
-                self.session.queued_database = database;
             }
             // It was sent as a read, since nothing is done before EXEC.
             let is_mutation = command.specification != Command::UNKNOWN
@@ -393,16 +445,24 @@ impl Connection {
 
     fn apply_ok(&mut self, action: Action) {
         match action {
-            Action::Name(name) => self.session.name = (!name.is_empty()).then_some(name),
+            Action::Name(name) => self.call(name),
             Action::Become(key) => self.become_key(key),
             Action::Greet(key, name) => {
                 self.become_key(key);
                 if let Some(name) = name {
-                    self.session.name = (!name.is_empty()).then_some(name);
+                    self.call(name);
                 }
             }
             _ => {}
         }
+    }
+
+    /// The client has a name now; so has a link of its own.
+    fn call(&mut self, name: Vec<u8>) {
+        if self.exclusive {
+            self.route.link().note_name(&name);
+        }
+        self.session.name = (!name.is_empty()).then_some(name);
     }
 
     fn become_key(&mut self, key: LinkKey) {
@@ -438,7 +498,10 @@ impl Connection {
         };
         let link = self.route.set(shared);
         self.exclusive = false;
-        self.context.links.give_back(self.session.key.clone(), link);
+        match std::mem::take(&mut self.session.tracked) {
+            true => link.close(),
+            false => self.context.links.give_back(self.session.key.clone(), link),
+        }
     }
 
     /// Answers a command that could not be sent.
@@ -468,6 +531,29 @@ fn is_state_unknown(action: &Action, failure: Option<&Failure>) -> bool {
         }
         Some(Failure::NoReply(_)) => !matches!(action, Action::None | Action::Shutdown),
     }
+}
+
+/// What leaves a connection's replies on, whoever uses it next.
+fn replies_on() -> Batch {
+    let mut bytes = BytesMut::new();
+    push_command(&mut bytes, &[b"CLIENT", b"REPLY", b"ON"]);
+    Batch::single(&bytes, Command::UNKNOWN, Class::Read)
+}
+
+/// The elements of an array reply; none of any other.
+fn elements(reply: &[u8]) -> Vec<&[u8]> {
+    let end = reply.iter().position(|byte| *byte == b'\n');
+    let mut elements = Vec::new();
+    if let (Some(b'*'), Some(end)) = (reply.first(), end) {
+        let mut scanner = ReplyScanner::default();
+        let mut rest = &reply[end + 1..];
+        while let Ok(Some(frame)) = scanner.next(rest) {
+            let (element, after) = rest.split_at(frame.end);
+            elements.push(element);
+            rest = after;
+        }
+    }
+    elements
 }
 
 /// HELLO as the link is asked it: its AUTH has been sent when it was opened,

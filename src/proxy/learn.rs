@@ -25,6 +25,11 @@ impl Connection {
             return self.abort();
         }
         let raw_name = self.front(&frame)[frame.name.0..frame.name.1].to_vec();
+        if name.contains(&b'|') {
+            // COMMAND INFO takes it for a container and its subcommand, which
+            // is no command that can be sent.
+            return self.context.remember_no_command(&raw_name);
+        }
         let mut bytes = BytesMut::new();
         push_command(&mut bytes, &[b"COMMAND", b"INFO", &name]);
         let request = Batch::single(&bytes, Command::UNKNOWN, Class::Read);

@@ -29,9 +29,6 @@ pub fn answer_rest(
     reason: &str,
     mut mutation: impl FnMut(&mut Replies, usize),
 ) {
-    if replies.batch.expect == crate::protocol::Expect::Nothing {
-        return;
-    }
     // What came of an incomplete reply is no reply.
     let end = replies.ends.last().map_or(0, |end| *end as usize);
     replies.bytes.truncate(end);

@@ -15,7 +15,7 @@ use super::record::{Journaled, keys_of};
 use crate::journal::AppendError;
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::Table;
-use crate::protocol::{Batch, Class, Command, Expect, Replies};
+use crate::protocol::{Batch, Class, Command, Replies};
 
 /// A batch whose mutations are answered here, and whose other commands have
 /// been forwarded without them.
@@ -147,8 +147,7 @@ impl<S: Below> Refused<S> {
         };
         let mut merged = Replies::default();
         let mut next = 0;
-        let is_answered = self.original.expect != Expect::Nothing;
-        for answer in self.answers.iter().filter(|_| is_answered) {
+        for answer in &self.answers {
             match answer {
                 Some(answer) => merged.push(&answer.bytes),
                 None => {

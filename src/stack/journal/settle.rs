@@ -9,11 +9,10 @@ use crate::mutation::outcome::{self, transaction::resolve_transaction};
 use crate::mutation::{Outcome, derive};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::Table;
-use crate::protocol::{Batch, Class, Command, Expect, Failure, Replies, Transaction};
+use crate::protocol::{Batch, Class, Command, Failure, Replies, Transaction};
 
 /// Why an effect is not known.
 const NO_REPLY: &str = "no reply";
-const REPLIES_OFF: &str = "the client has turned replies off";
 
 /// The ordinal among the mutations of each command of a batch.
 pub(super) fn ordinals(batch: &Batch) -> Vec<usize> {
@@ -41,7 +40,11 @@ impl<S: Below> State<S> {
     }
 
     fn record_outcomes(&mut self, replies: &Replies, journaled: &Journaled) {
-        let is_plain = !journaled.has_intent && !replies.errors && replies.failure.is_none();
+        // An error within EXEC's reply is not seen from outside.
+        let is_plain = !journaled.has_intent
+            && !replies.errors
+            && replies.failure.is_none()
+            && replies.batch.transaction.is_none();
         if is_plain {
             for sequence in &journaled.sequences {
                 self.settle_one(*sequence, journaled.generation);
@@ -129,7 +132,7 @@ fn resolve(
     )
     .is_final;
     let Some(reply) = replies.reply(index) else {
-        return (unanswered(replies, is_final), key());
+        return (unanswered(replies), key());
     };
     if let Some(transaction) = &batch.transaction {
         return resolve_exec(table, transaction, reply, journaled);
@@ -144,7 +147,7 @@ fn resolve(
     (outcome::resolve(&part, reply), key())
 }
 
-fn unanswered(replies: &Replies, is_final: bool) -> Option<Outcome> {
+fn unanswered(replies: &Replies) -> Option<Outcome> {
     let unknown = |reason| Outcome::Unknown {
         reason,
         keys: Vec::new(),
@@ -152,8 +155,7 @@ fn unanswered(replies: &Replies, is_final: bool) -> Option<Outcome> {
     match &replies.failure {
         Some(Failure::NotSent(reason)) => Some(Outcome::Rejected(reason.to_string())),
         Some(Failure::NoReply(_)) => Some(unknown(NO_REPLY)),
-        None if replies.batch.expect == Expect::Nothing && is_final => None,
-        None => Some(unknown(REPLIES_OFF)),
+        None => Some(unknown(NO_REPLY)),
     }
 }
 

@@ -456,21 +456,6 @@ fn what_the_journal_refuses_is_answered_among_what_is_forwarded() {
 }
 
 #[test]
-fn a_refused_batch_of_a_client_without_replies_is_not_answered() {
-    on_worker(async {
-        let worker = Worker::start(DURABLE, &[]);
-        worker.journal.fail_next(not_appended());
-        let mut batch = worker.batch(&["SET a 1", "GET a"]);
-        batch.expect = Expect::Nothing;
-        let mut future = worker.connection().call(batch);
-        settle().await;
-        assert_eq!(worker.datastore.sent(), ["GET a"]);
-        worker.datastore.answer(&[]);
-        assert_eq!(lines(&mut future), [""; 0]);
-    });
-}
-
-#[test]
 fn a_refused_transaction_is_discarded() {
     on_worker(async {
         let worker = Worker::start(DURABLE, &[]);
