@@ -10,7 +10,7 @@ use crate::journal::{self, AppendError, LocalJournal, MemoryJournal, MemoryOptio
 use crate::mutation::v1::{self, outcome::Result as Told, record::Body};
 use crate::mutation::{WriterOptions, decode};
 use crate::protocol::resp::scanner::{Limits, Scanner};
-use crate::protocol::{Class, Command, Expect, Transaction};
+use crate::protocol::{Class, Command, Transaction};
 
 /// A writer's number that is easy to see in UNCERTAIN.
 const WRITER: u64 = 0xabc;
