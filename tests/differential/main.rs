@@ -33,12 +33,12 @@ fn number(variable: &str, default: u64) -> u64 {
     }
 }
 
-/// Collections that tell their elements in the order they came or of their
-/// values, not of a hash.
+/// Collections tell their elements in the order they came or of their values,
+/// not of a hash; and whether a client has waited long enough is looked at often.
 fn redis() -> Redis {
     let arguments = "--hash-max-listpack-entries 1000000 --hash-max-listpack-value 1000000 \
                      --zset-max-listpack-entries 1000000 --zset-max-listpack-value 1000000 \
-                     --set-max-intset-entries 1000000";
+                     --set-max-intset-entries 1000000 --hz 500";
     Redis::with(RedisOptions {
         arguments: arguments.split_whitespace().map(str::to_owned).collect(),
         ..RedisOptions::default()
