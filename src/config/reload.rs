@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// One change of a file is several events; reading waits until there have
 /// been none for so long.
@@ -208,7 +208,8 @@ impl Watcher {
                     false
                 }
             };
-            if let Some(plan) = self.reload(asked) {
+            let text = self.read().await;
+            if let Some(plan) = self.reload(text, asked) {
                 return plan;
             }
         }
@@ -237,10 +238,31 @@ impl Watcher {
         guard.disarm();
     }
 
-    /// Reads the file. `None` where nothing changes. The file is small and
-    /// read seldom, so reading does not leave the thread.
-    fn reload(&mut self, asked: bool) -> Option<ReloadPlan> {
-        let text = match std::fs::read_to_string(&self.file) {
+    /// Reads the file. One that is written in place is empty or cut off for a
+    /// moment: what is wrong is read again until it stays as it is. The file is
+    /// small and read seldom, so reading does not leave the thread.
+    async fn read(&self) -> std::io::Result<String> {
+        let guard = Restore(Some(&self.events));
+        let start = Instant::now();
+        let mut text = std::fs::read_to_string(&self.file);
+        while let Ok(read) = &text
+            && Config::parse(read, &self.file, &self.environment).is_err()
+            && start.elapsed() < QUIET_WAIT_MAX
+        {
+            sleep(QUIET).await;
+            let again = std::fs::read_to_string(&self.file);
+            if again.as_ref().is_ok_and(|again| again == read) {
+                break;
+            }
+            text = again;
+        }
+        guard.disarm();
+        text
+    }
+
+    /// What the file's text comes to. `None` where nothing changes.
+    fn reload(&mut self, text: std::io::Result<String>, asked: bool) -> Option<ReloadPlan> {
+        let text = match text {
             Ok(text) => text,
             Err(error) => {
                 // Reported once, as a file that stays away causes no events.

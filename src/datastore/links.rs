@@ -92,9 +92,10 @@ impl Links {
         Ok(self.keep(key.clone(), Some(opened)))
     }
 
-    /// A link for one client alone, called what the client is. It is up.
+    /// A link for one client alone, called what the client is: one without a
+    /// name can look at it, in a transaction. It is up.
     pub async fn exclusive(&self, key: &LinkKey, name: Option<&[u8]>) -> Result<Link, OpenError> {
-        let name = name.unwrap_or(handshake::LINK_NAME.as_bytes());
+        let name = name.unwrap_or_default();
         while let Some(link) = self.take_idle(key) {
             if link.unavailable().is_none() {
                 link.set_name(name);

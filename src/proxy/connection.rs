@@ -228,11 +228,16 @@ impl Connection {
             };
             let done = self.in_flight.pop_front().expect("there is a front");
             self.in_flight_bytes -= done.bytes;
+            let is_shown = match done.action {
+                // The reply to turning replies on is the first one seen.
+                Action::ReplyMode(mode) if !replies.errors => mode == ReplyMode::On,
+                _ => !done.silent,
+            };
             self.apply(done.action, &replies);
             self.pace(&replies);
-            match done.silent {
-                false => self.write(replies),
-                true => self.write_unasked(replies),
+            match is_shown {
+                true => self.write(replies),
+                false => self.write_unasked(replies),
             }
         }
         self.hold = false;
@@ -424,7 +429,7 @@ impl Connection {
         if !self.input.is_empty() {
             let batch = self.take_input(position);
             let action = match in_transaction {
-                true => Action::Queue,
+                true => Action::Queue(None),
                 false => Action::None,
             };
             self.send(batch, action);
@@ -522,7 +527,7 @@ impl Connection {
     pub(super) fn send(&mut self, mut batch: Batch, action: Action) {
         batch.database = self.session.key.database;
         let silent = self.take_silence();
-        batch.kept = matches!(action, Action::Queue | Action::Subscriptions);
+        batch.kept = matches!(action, Action::Queue(_) | Action::Subscriptions);
         self.hold |= batch.blocking || action != Action::None;
         let (blocking, bytes) = (batch.blocking, batch.bytes.len());
         self.in_flight_bytes += bytes;

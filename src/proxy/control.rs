@@ -10,12 +10,12 @@ use bytes::BytesMut;
 
 use super::ConnectionMode;
 use super::connection::Connection;
-use super::session::{Action, ReplyMode, Session};
+use super::session::{Action, QueuedControl, ReplyMode, Session};
 use crate::datastore::handshake::push_command;
 use crate::datastore::{Identity, Link, LinkKey, OpenError, Unasked};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
-use crate::protocol::resp::replies::element;
+use crate::protocol::resp::replies::ReplyScanner;
 use crate::protocol::resp::scanner::Frame;
 use crate::protocol::{Batch, Class, Command, Expect, Failure, Replies};
 
@@ -33,7 +33,7 @@ impl Connection {
         if self.session.transaction.is_some() {
             return match control {
                 Control::Reset => self.reset().await,
-                _ => self.control_in_transaction(control, batch),
+                _ => self.control_in_transaction(control, batch, &arguments),
             };
         }
         match control {
@@ -58,9 +58,9 @@ impl Connection {
                 self.send(batch.as_read(), Action::None);
             }
             Control::Shutdown => self.send(batch.as_read(), Action::Shutdown),
+            Control::ClientReply => self.client_reply(batch, &arguments),
             Control::Unwatch if !self.exclusive => self.send(batch.as_read(), Action::None),
             Control::Sync => self.stream_replication(batch).await,
-            Control::ClientReply => self.client_reply(batch, &arguments),
             Control::Multi
             | Control::Watch
             | Control::Unwatch
@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// Within a transaction the datastore queues everything but these.
-    fn control_in_transaction(&mut self, control: Control, batch: Batch) {
+    fn control_in_transaction(&mut self, control: Control, batch: Batch, arguments: &Owned) {
         match control {
             Control::Exec => {
                 let transaction = self.session.transaction.take().unwrap_or_default();
@@ -100,26 +100,27 @@ impl Connection {
                 self.reply(b"+OK\r\n");
                 self.close();
             }
-            Control::Select => self.send(batch.as_read(), Action::Queue),
+            Control::Select | Control::Hello | Control::Auth | Control::ClientSetName => {
+                let queued = (control, arguments.clone());
+                self.send(batch.as_read(), Action::Queue(Some(queued)));
+            }
+            // Replies that were left out within EXEC's would break it.
+            Control::ClientReply => self.send(replies_on(&batch), Action::Queue(None)),
+            Control::Multi
+            | Control::Watch
+            | Control::Unwatch
+            | Control::Blocking
+            | Control::ClientId
+            | Control::ClientGetName => self.send(batch.as_read(), Action::Queue(None)),
             _ => {
                 // Whatever it does when it is executed, it does to this connection.
-                self.session.sticky |= !matches!(
-                    control,
-                    Control::Blocking
-                        | Control::ClientGetName
-                        | Control::ClientId
-                        | Control::Multi
-                        | Control::Unwatch
-                        | Control::Watch
-                );
-                if control == Control::Subscribe {
-                    // Its confirmation will be a part of EXEC's reply.
-                    self.route.link().expect_unasked(Unasked {
-                        messages: true,
-                        ..Unasked::default()
-                    });
-                }
-                self.send(batch.as_read(), Action::Queue);
+                self.session.sticky = true;
+                // The confirmation of a subscription will be a part of EXEC's reply.
+                self.route.link().expect_unasked(Unasked {
+                    messages: control == Control::Subscribe,
+                    monitor_lines: false,
+                });
+                self.send(batch.as_read(), Action::Queue(None));
             }
         }
     }
@@ -156,10 +157,9 @@ impl Connection {
             }
             _ => {
                 self.session.sticky = true;
-                let monitor_lines = control == Control::Monitor;
                 self.route.link().expect_unasked(Unasked {
-                    monitor_lines,
-                    ..Unasked::default()
+                    messages: false,
+                    monitor_lines: control == Control::Monitor,
                 });
                 Action::None
             }
@@ -171,22 +171,28 @@ impl Connection {
         self.send(batch, action);
     }
 
+    /// The datastore is asked whether the client may say this, in the form that
+    /// turns its own replies on.
     fn client_reply(&mut self, batch: Batch, arguments: &Owned) {
-        let option = arguments.get(2).map(|option| option.to_ascii_uppercase());
-        match (option.as_deref(), self.session.replies) {
-            (Some(b"ON"), _) => {
-                self.session.replies = ReplyMode::On;
-                self.reply(b"+OK\r\n");
-            }
-            (Some(b"OFF"), _) => self.session.replies = ReplyMode::Off,
-            (Some(b"SKIP"), ReplyMode::Off) => {}
-            (Some(b"SKIP"), _) => self.session.replies = ReplyMode::SkipNext,
-            // The datastore says what is wrong with it.
-            _ => self.send(batch.as_read(), Action::None),
-        }
+        let is = |text: &[u8]| {
+            arguments
+                .get(2)
+                .is_some_and(|argument| argument.eq_ignore_ascii_case(text))
+        };
+        let mode = match () {
+            () if is(b"OFF") => ReplyMode::Off,
+            () if is(b"SKIP") => ReplyMode::SkipNext,
+            () if is(b"ON") => ReplyMode::On,
+            () => return self.send(batch.as_read(), Action::None),
+        };
+        self.send(replies_on(&batch), Action::ReplyMode(mode));
     }
 
     fn client_name(&mut self, control: Control, batch: Batch, arguments: &Owned) {
+        if control == Control::ClientGetName && self.exclusive {
+            // The link is called what the client is.
+            return self.send(batch.as_read(), Action::None);
+        }
         if control == Control::ClientGetName {
             let null: &[u8] = if self.session.key.protocol == 3 {
                 b"_\r\n"
@@ -218,9 +224,13 @@ impl Connection {
         if std::mem::take(&mut self.exclusive) {
             self.route.link().close();
         }
+        // A skip is for RESET itself; replies that are off are on again.
+        let is_skipped = self.session.replies == ReplyMode::SkipNext;
         self.session = Session::new(self.context.links.default_key());
         self.route.set(self.context.links.default_link());
-        self.reply(b"+RESET\r\n");
+        if !is_skipped {
+            self.reply(b"+RESET\r\n");
+        }
         if self.context.options.get().mode == ConnectionMode::Dedicated
             && self.make_exclusive().await.is_err()
         {
@@ -251,7 +261,12 @@ impl Connection {
         }
         let known = self.context.links.existing(&key).is_some();
         match self.context.links.shared(&key).await {
-            Err(OpenError::Refused(reply)) => self.reply(&reply),
+            // The client may all the same become this step by step: one who may
+            // not SELECT keeps the database of who it was. The datastore says.
+            Err(OpenError::Refused(reply)) => match self.make_exclusive().await {
+                Ok(()) => self.send(batch.as_read(), action),
+                Err(_) => self.reply(&reply),
+            },
             Err(OpenError::Unreachable(_)) => self.unavailable(&batch),
             Ok(link) => self.change_link(control, &link, known, batch, action).await,
         }
@@ -370,23 +385,18 @@ impl Connection {
         }
         match action {
             Action::None => {}
-            Action::Queue => self.queue(replies),
+            Action::Queue(control) => self.queue(control, replies),
             Action::Multi if !is_error => {
                 let transaction = crate::protocol::Transaction {
                     watched: self.session.watching,
                     ..Default::default()
                 };
                 self.session.transaction = Some(transaction);
-                self.session.queued_databases.clear();
+                self.session.queued_controls.clear();
             }
             Action::Exec => {
-                let Some(reply) = first else { return };
-                for (index, database) in std::mem::take(&mut self.session.queued_databases) {
-                    if element(reply, index) == Some(b"+OK\r\n") {
-                        self.session.key.database = database;
-                    }
-                }
                 self.session.watching = false;
+                self.apply_executed(first.unwrap_or_default());
             }
             Action::Discard if !is_error => {
                 self.session.transaction = None;
@@ -400,16 +410,57 @@ impl Connection {
             Action::Subscriptions => {
                 self.session.subscribed = 0 < self.route.link().subscriptions();
             }
-            Action::Tracking(on) if !is_error => self.session.tracking = on,
+            Action::Tracking(on) if !is_error => {
+                self.session.tracking = on;
+                self.session.tracked |= on;
+            }
+            // Skipping while replies are off skips nothing more.
+            Action::ReplyMode(ReplyMode::SkipNext) if self.session.replies == ReplyMode::Off => {}
+            Action::ReplyMode(mode) if !is_error => self.session.replies = mode,
             Action::Shutdown if first.is_none() || replies.failure.is_some() => self.abort(),
             _ => {}
         }
     }
 
-    fn queue(&mut self, replies: &Replies) {
+    /// Does to the session what EXEC did to the connection.
+    fn apply_executed(&mut self, reply: &[u8]) {
+        let controls = std::mem::take(&mut self.session.queued_controls);
+        if controls.is_empty() {
+            return;
+        }
+        let elements = elements(reply);
+        for queued in controls {
+            let is_done = elements
+                .get(queued.index)
+                .is_some_and(|element| element.first() != Some(&b'-'));
+            let name = queued.arguments.get(2).cloned();
+            match queued.control {
+                // It may have done a part of it, and nobody else may have that.
+                Control::Hello if !is_done => self.session.sticky |= !elements.is_empty(),
+                _ if !is_done => {}
+                Control::ClientSetName => self.apply_ok(Action::Name(name.unwrap_or_default())),
+                control => {
+                    if let Some((key, name)) = self.wanted(control, &queued.arguments) {
+                        self.apply_ok(Action::Greet(key, name));
+                    }
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, control: Option<(Control, Owned)>, replies: &Replies) {
         let Some(transaction) = &mut self.session.transaction else {
             return;
         };
+        if let Some((control, arguments)) = control
+            && replies.reply(0) == Some(b"+QUEUED\r\n")
+        {
+            self.session.queued_controls.push(QueuedControl {
+                index: transaction.commands.len(),
+                control,
+                arguments,
+            });
+        }
         let table = self.context.table.load();
         for (index, command) in replies.batch.commands.iter().enumerate() {
             if replies.reply(index) != Some(b"+QUEUED\r\n") {
@@ -424,31 +475,26 @@ impl Connection {
                     _ => Class::Read,
                 },
             };
-            if class == Class::Control
-                && let Some(database) = selected(command.of(&replies.batch.bytes))
-            {
-                let place = (transaction.commands.len(), database);
-                self.session.queued_databases.push(place);
-            }
             transaction.queue(&Command { class, ..*command }, &replies.batch.bytes);
         }
     }
 
     fn apply_ok(&mut self, action: Action) {
         match action {
-            Action::Name(name) => self.be_called(name),
+            Action::Name(name) => self.call(name),
             Action::Become(key) => self.become_key(key),
             Action::Greet(key, name) => {
                 self.become_key(key);
                 if let Some(name) = name {
-                    self.be_called(name);
+                    self.call(name);
                 }
             }
             _ => {}
         }
     }
 
-    fn be_called(&mut self, name: Vec<u8>) {
+    /// The client has a name now; so has a link of its own.
+    fn call(&mut self, name: Vec<u8>) {
         if self.exclusive {
             self.route.link().note_name(&name);
         }
@@ -490,7 +536,10 @@ impl Connection {
         };
         let link = self.route.set(shared);
         self.exclusive = false;
-        self.context.links.give_back(self.session.key.clone(), link);
+        match std::mem::take(&mut self.session.tracked) {
+            true => link.close(),
+            false => self.context.links.give_back(self.session.key.clone(), link),
+        }
     }
 
     /// Answers a command that could not be sent.
@@ -516,10 +565,34 @@ fn is_state_unknown(action: &Action, failure: Option<&Failure>) -> bool {
     match failure {
         None => false,
         Some(Failure::NotSent(_)) => {
-            matches!(action, Action::Queue | Action::Exec | Action::Discard)
+            matches!(action, Action::Queue(_) | Action::Exec | Action::Discard)
         }
         Some(Failure::NoReply(_)) => !matches!(action, Action::None | Action::Shutdown),
     }
+}
+
+/// The form of a CLIENT REPLY that leaves a connection's replies on, whoever
+/// uses it next.
+fn replies_on(asked: &Batch) -> Batch {
+    let mut bytes = BytesMut::new();
+    push_command(&mut bytes, &[b"CLIENT", b"REPLY", b"ON"]);
+    Batch::single(&bytes, asked.commands[0].specification, Class::Read)
+}
+
+/// The elements of an array reply; none of any other.
+fn elements(reply: &[u8]) -> Vec<&[u8]> {
+    let end = reply.iter().position(|byte| *byte == b'\n');
+    let mut elements = Vec::new();
+    if let (Some(b'*'), Some(end)) = (reply.first(), end) {
+        let mut scanner = ReplyScanner::default();
+        let mut rest = &reply[end + 1..];
+        while let Ok(Some(frame)) = scanner.next(rest) {
+            let (element, after) = rest.split_at(frame.end);
+            elements.push(element);
+            rest = after;
+        }
+    }
+    elements
 }
 
 /// A reply to HELLO with another number after `id`.
@@ -542,12 +615,6 @@ fn owned_arguments(batch: &Batch) -> Owned {
         .iter()
         .map(|argument| argument.to_vec())
         .collect()
-}
-
-/// The database a SELECT names.
-fn selected(command: &[u8]) -> Option<u32> {
-    let mut scratch = Vec::new();
-    strict_number(arguments::parse(command, &mut scratch).get(1)?)
 }
 
 /// A database number as the datastore takes it: digits, without leading zeros.

@@ -46,18 +46,26 @@ impl Connection {
             // A browser was made to speak to a datastore; so does Redis.
             return self.abort();
         }
+        // What has a bar in it COMMAND INFO takes for a container and its
+        // subcommand, which is no command that can be sent.
+        if !name.contains(&b'|') {
+            self.ask_about(&name).await;
+        }
+        let raw_name = self.front(&frame)[frame.name.0..frame.name.1].to_vec();
+        self.context.remember_asked(&raw_name);
+    }
+
+    async fn ask_about(&self, name: &[u8]) {
         let mut bytes = BytesMut::new();
-        push_command(&mut bytes, &[b"COMMAND", b"INFO", &name]);
+        push_command(&mut bytes, &[b"COMMAND", b"INFO", name]);
         let request = Batch::single(&bytes, Command::UNKNOWN, Class::Read);
         let link = self.context.links.default_link();
         let replies = self.ask(&link, request).await;
         if let Some(reply) = replies.reply(0) {
             // An error leaves the table as it is.
             let _ = extend_table(&self.context.table, |table| {
-                table.completed_for(&name, reply)
+                table.completed_for(name, reply)
             });
         }
-        let raw_name = self.front(&frame)[frame.name.0..frame.name.1].to_vec();
-        self.context.remember_asked(&raw_name);
     }
 }

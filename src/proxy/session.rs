@@ -3,18 +3,31 @@
 
 use crate::datastore::LinkKey;
 use crate::protocol::Transaction;
+use crate::protocol::resp::commands::Control;
 
-/// Whether a client hears the replies to its commands. The datastore is not
-/// told: it answers all of them.
+/// Whether a client is answered. The datastore always answers the sidecar,
+/// which keeps the replies to itself: without them it would not know what
+/// became of mutations, nor of the connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReplyMode {
-    /// It does.
+    /// It is.
     #[default]
     On,
-    /// It does not (CLIENT REPLY OFF).
+    /// It is not (CLIENT REPLY OFF).
     Off,
     /// The next command's reply is left out (CLIENT REPLY SKIP).
     SkipNext,
+}
+
+/// A command that was queued, and changes the connection once it is executed.
+#[derive(Debug)]
+pub struct QueuedControl {
+    /// Which of the transaction's commands it is.
+    pub index: usize,
+    /// What it does.
+    pub control: Control,
+    /// Its arguments, the name first.
+    pub arguments: Vec<Vec<u8>>,
 }
 
 /// The state of one client's connection.
@@ -26,14 +39,17 @@ pub struct Session {
     pub name: Option<Vec<u8>>,
     /// What has been queued since MULTI.
     pub transaction: Option<Transaction>,
-    /// Every SELECT among what is queued: its index and its database.
-    pub queued_databases: Vec<(usize, u32)>,
+    /// What among it changes the connection.
+    pub queued_controls: Vec<QueuedControl>,
     /// Whether keys are watched.
     pub watching: bool,
-    /// Whether the client hears replies.
+    /// Whether the client is answered.
     pub replies: ReplyMode,
     /// Whether the datastore tells of changed keys (CLIENT TRACKING ON).
     pub tracking: bool,
+    /// Whether it ever did on the link in use: it may still tell of keys that
+    /// were read then once tracking is on again.
+    pub tracked: bool,
     /// Whether there are, or may be, subscriptions.
     pub subscribed: bool,
     /// Whether the connection has state that cannot be told off.
@@ -47,10 +63,11 @@ impl Session {
             key,
             name: None,
             transaction: None,
-            queued_databases: Vec::new(),
+            queued_controls: Vec::new(),
             watching: false,
             replies: ReplyMode::On,
             tracking: false,
+            tracked: false,
             subscribed: false,
             sticky: false,
         }
@@ -71,8 +88,9 @@ impl Session {
 pub enum Action {
     /// Nothing.
     None,
-    /// Commands answered with QUEUED belong to the transaction.
-    Queue,
+    /// Commands answered with QUEUED belong to the transaction; the one may
+    /// change the connection when it is executed.
+    Queue(Option<(Control, Vec<Vec<u8>>)>),
     /// OK begins a transaction.
     Multi,
     /// The transaction is over, executed or not.
@@ -93,6 +111,8 @@ pub enum Action {
     Subscriptions,
     /// OK turns tracking on or off.
     Tracking(bool),
+    /// OK turns replies on or off.
+    ReplyMode(ReplyMode),
     /// Closes the client if the datastore did not answer.
     Shutdown,
 }

@@ -36,6 +36,8 @@ mod record;
 mod refuse;
 mod settle;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use pump::{heartbeats, pump};
 use record::{Journaled, Recorder};
@@ -280,6 +282,3 @@ impl<S: Below> Drop for Journaling<S> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -212,20 +212,38 @@ async fn a_configmap_update_is_seen() {
     assert!(plan.applied.contains(&"log.level".to_owned()));
 }
 
+async fn reload(watcher: &mut Watcher, asked: bool) -> Option<ReloadPlan> {
+    let text = watcher.read().await;
+    watcher.reload(text, asked)
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_read_when_it_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sidecar.toml");
+    let watcher = start(&file);
+    std::fs::write(&file, "").unwrap();
+    let (read, ()) = tokio::join!(watcher.read(), async {
+        // It has read the empty file by now, and waits.
+        std::fs::write(&file, AFTER).unwrap();
+    });
+    assert_eq!(read.unwrap(), AFTER);
+}
+
 #[tokio::test]
 async fn a_wrong_file_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sidecar.toml");
     let mut watcher = start(&file);
     std::fs::write(&file, "region = 1\n").unwrap();
-    assert_eq!(watcher.reload(true), None);
+    assert_eq!(reload(&mut watcher, true).await, None);
     assert_eq!(watcher.effective, parse(BEFORE));
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(watcher.reload(false), None);
+    assert_eq!(reload(&mut watcher, false).await, None);
     // Even the text that was in effect is read again after that.
     std::fs::write(&file, BEFORE).unwrap();
-    assert!(watcher.reload(false).unwrap().applied.is_empty());
-    assert_eq!(watcher.reload(false), None);
+    assert!(reload(&mut watcher, false).await.unwrap().applied.is_empty());
+    assert_eq!(reload(&mut watcher, false).await, None);
 }
 
 #[tokio::test]

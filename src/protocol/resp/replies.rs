@@ -9,7 +9,7 @@ use memchr::memchr;
 
 mod subscription;
 
-pub use subscription::{Subscription, SubscriptionKind, element, first_element, subscription};
+pub use subscription::{Subscription, SubscriptionKind, first_element, subscription};
 
 /// The longest simple string, error or number in bytes. Error texts quote what
 /// they complain about, so they are longer than one would think.

@@ -61,18 +61,6 @@ pub fn first_element(frame: &[u8]) -> Option<&[u8]> {
     string(rest).map(|(text, _)| text)
 }
 
-/// Element `index` of a complete array or push.
-pub fn element(frame: &[u8], index: usize) -> Option<&[u8]> {
-    let (count, mut rest) = list(frame)?;
-    if count <= index as u64 {
-        return None;
-    }
-    for _ in 0..index {
-        rest = &rest[skip(rest)?..];
-    }
-    rest.get(..skip(rest)?)
-}
-
 /// What a complete array or push is on a subscribed connection; `None` where
 /// it is nothing of the kind. In RESP2 other commands' replies can look the
 /// same, so the connection's state has to be known.
@@ -162,19 +150,6 @@ mod tests {
         check_first(b"+foo\r\n", None);
         check_first(b"*1\r\n$3\r\nfo", None);
         check_first(b"", None);
-    }
-
-    #[test]
-    fn elements_are_found_by_index() {
-        let frame = b"*3\r\n+OK\r\n*2\r\n:1\r\n$1\r\na\r\n-ERR\r\n";
-        let elements: [&[u8]; 3] = [b"+OK\r\n", b"*2\r\n:1\r\n$1\r\na\r\n", b"-ERR\r\n"];
-        for (index, expected) in elements.into_iter().enumerate() {
-            assert_eq!(element(frame, index), Some(expected));
-        }
-        assert_eq!(element(frame, 3), None);
-        assert_eq!(element(b"*-1\r\n", 0), None);
-        assert_eq!(element(b"-ERR\r\n", 0), None);
-        assert_eq!(element(b"*2\r\n+OK\r\n", 1), None);
     }
 
     fn check(frame: &[u8], expected: Option<(SubscriptionKind, Option<i64>)>) {
