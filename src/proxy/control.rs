@@ -105,12 +105,15 @@ impl Connection {
                 self.send(batch.as_read(), Action::Queue(Some(queued)));
             }
             // Replies that were left out within EXEC's would break it.
-            Control::ClientReply => self.send(replies_on(&batch), Action::Queue(None)),
+            Control::ClientReply if reply_mode(arguments).is_some() => {
+                self.send(replies_on(&batch), Action::Queue(None));
+            }
             Control::Multi
             | Control::Watch
             | Control::Unwatch
             | Control::Blocking
             | Control::ClientId
+            | Control::ClientReply
             | Control::ClientGetName => self.send(batch.as_read(), Action::Queue(None)),
             _ => {
                 // Whatever it does when it is executed, it does to this connection.
@@ -174,18 +177,10 @@ impl Connection {
     /// The datastore is asked whether the client may say this, in the form that
     /// turns its own replies on.
     fn client_reply(&mut self, batch: Batch, arguments: &Owned) {
-        let is = |text: &[u8]| {
-            arguments
-                .get(2)
-                .is_some_and(|argument| argument.eq_ignore_ascii_case(text))
-        };
-        let mode = match () {
-            () if is(b"OFF") => ReplyMode::Off,
-            () if is(b"SKIP") => ReplyMode::SkipNext,
-            () if is(b"ON") => ReplyMode::On,
-            () => return self.send(batch.as_read(), Action::None),
-        };
-        self.send(replies_on(&batch), Action::ReplyMode(mode));
+        match reply_mode(arguments) {
+            Some(mode) => self.send(replies_on(&batch), Action::ReplyMode(mode)),
+            None => self.send(batch.as_read(), Action::None),
+        }
     }
 
     fn client_name(&mut self, control: Control, batch: Batch, arguments: &Owned) {
@@ -288,8 +283,9 @@ impl Connection {
             Control::Auth if !known => None,
             Control::Auth => Some(batch.as_read()),
             Control::Hello => Some(self.greeting(&action)),
-            _ if link.unavailable().is_some() => return self.unavailable(&batch),
-            _ => None,
+            // The link has the database already; whether the client may select
+            // it is the datastore's to say.
+            _ => Some(batch.as_read()),
         };
         let Some(request) = request else {
             self.apply_ok(action);
@@ -568,6 +564,17 @@ fn is_state_unknown(action: &Action, failure: Option<&Failure>) -> bool {
             matches!(action, Action::Queue(_) | Action::Exec | Action::Discard)
         }
         Some(Failure::NoReply(_)) => !matches!(action, Action::None | Action::Shutdown),
+    }
+}
+
+/// What CLIENT REPLY asks for, if the datastore knows it.
+fn reply_mode(arguments: &Owned) -> Option<ReplyMode> {
+    let mode = arguments.get(2)?.to_ascii_uppercase();
+    match &mode[..] {
+        b"ON" => Some(ReplyMode::On),
+        b"OFF" => Some(ReplyMode::Off),
+        b"SKIP" => Some(ReplyMode::SkipNext),
+        _ => None,
     }
 }
 

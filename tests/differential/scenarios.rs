@@ -9,7 +9,7 @@ use crate::support::resp::encode;
 use crate::support::{Client, Random};
 
 /// Who says nothing for so long has said all, as a rule.
-const SILENCE: Duration = Duration::from_millis(40);
+const SILENCE: Duration = Duration::from_millis(25);
 /// A reply that the direct side gave comes within this time.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What stands for the end of a connection.
@@ -152,13 +152,14 @@ pub fn run(scenario: Scenario, direct: u16, through: u16) -> Result<(), String> 
 /// with what comes next.
 fn check(scenario: Scenario, at: usize, pair: &mut Pair) -> Result<(), String> {
     let mut direct = Vec::new();
+    let is_end = at == scenario.split('|').count();
     let blocks = scenario.contains("0.01") || scenario.contains("BLOCK");
-    let silence = if blocks { 10 * SILENCE } else { SILENCE };
+    let silence = SILENCE * if blocks { 10 } else { 1 } * if is_end { 2 } else { 1 };
     while !pair.direct.silent_for(silence) {
         let frame = next(&mut pair.direct);
-        let is_end = frame == CLOSED || frame == SILENT;
+        let is_over = frame == CLOSED || frame == SILENT;
         direct.push(frame);
-        if is_end {
+        if is_over {
             break;
         }
     }
@@ -166,7 +167,7 @@ fn check(scenario: Scenario, at: usize, pair: &mut Pair) -> Result<(), String> {
     while through.len() < direct.len() && through.last().is_none_or(|last| last != SILENT) {
         through.push(next(&mut pair.through));
     }
-    if at == scenario.split('|').count() && !direct.ends_with(&[CLOSED.to_vec()]) {
+    if is_end && !direct.ends_with(&[CLOSED.to_vec()]) {
         while through
             .last()
             .is_none_or(|last| last != SILENT && last != CLOSED)

@@ -268,14 +268,11 @@ impl Talk {
                 connection.reset();
             }
             "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" => connection.subscribed = true,
-            // Refused, it changes nothing.
-            "CLIENT"
-                if template.starts_with("CLIENT REPLY")
-                    && connection.subscribed
-                    && connection.protocol == 2 => {}
             "CLIENT" if template.starts_with("CLIENT REPLY") => {
-                *replies_off =
-                    !template.ends_with("ON") && (*replies_off || template.ends_with("OFF"));
+                // With subscriptions, if there are any, it may be refused.
+                let may_fail = connection.subscribed && connection.protocol == 2;
+                let is_on = template.ends_with("ON") && !may_fail;
+                *replies_off = !is_on && (*replies_off || template.ends_with("OFF"));
             }
             // Redis still tells of keys that were read before tracking was off
             // and on again; a link of its own that is new does not.

@@ -242,7 +242,13 @@ async fn a_wrong_file_changes_nothing() {
     assert_eq!(reload(&mut watcher, false).await, None);
     // Even the text that was in effect is read again after that.
     std::fs::write(&file, BEFORE).unwrap();
-    assert!(reload(&mut watcher, false).await.unwrap().applied.is_empty());
+    assert!(
+        reload(&mut watcher, false)
+            .await
+            .unwrap()
+            .applied
+            .is_empty()
+    );
     assert_eq!(reload(&mut watcher, false).await, None);
 }
 
