@@ -107,7 +107,7 @@ impl Context {
     /// with the datastore itself, so it is far above what sockets hold; and
     /// below the limit by enough for what is in flight.
     fn output_high_water(&self) -> usize {
-        self.options.get().client_output_bytes_max / 2
+        self.options.get().client_output_bytes_max / 4
     }
 
     fn next_client_id(&self) -> u64 {
