@@ -38,6 +38,9 @@ pub mod local;
 pub mod memory;
 mod statistics;
 
+/// A record can't be longer, in bytes: twice the longest value Redis takes.
+pub const RECORD_BYTES_MAX: usize = 1 << 30;
+
 /// Where a record is: its offset in the (single) partition of a local journal.
 /// Offsets are dense and start at 0.
 pub type Offset = u64;

@@ -94,6 +94,15 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// No more bytes of commands than this are queued: a journal's record holds
+    /// that much and little more.
+    pub const BYTES_MAX: usize = 1 << 30;
+
+    /// Whether a command of so many bytes can be added.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        bytes <= Self::BYTES_MAX - self.bytes.len()
+    }
+
     /// Adds a command the datastore has answered with QUEUED.
     pub fn queue(&mut self, command: &Command, bytes: &[u8]) {
         let start = self.bytes.len() as u32;

@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use support::process::Signal;
 use support::{Client, Redis, RedisOptions, Sidecar, SidecarOptions, until};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -393,4 +394,23 @@ fn limits_of_clients_are_reloaded() {
         matches!(next.try_reply(), Ok(reply) if reply == refused).then_some(())
     });
     assert_eq!(early.command(&["SET", "k", &value]), b"+OK\r\n");
+}
+
+#[test]
+fn a_drain_that_cannot_finish_says_so() {
+    let redis = Redis::start();
+    let mut sidecar = Sidecar::with(SidecarOptions::new(&redis).root("drain_timeout = \"1s\""));
+    let mut client = sidecar.client();
+    check(&mut client, &[("SET k 1", OK)]);
+    redis.signal(Signal::Stop);
+    client.send(b"SET k 2\r\n");
+    until("the record", DEADLINE, || {
+        journal(&sidecar)
+            .contains(&"db0 mutation final SET k 2".to_owned())
+            .then_some(())
+    });
+    let status = sidecar.stop();
+    redis.signal(Signal::Continue);
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(client.rest(), b"");
 }

@@ -31,7 +31,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(2);
 
 /// A running worker.
 pub(super) struct Worker {
-    thread: JoinHandle<()>,
+    /// Whether it drained in time.
+    thread: JoinHandle<bool>,
     /// Resolves when the thread ends, however it ends.
     ended: oneshot::Receiver<()>,
 }
@@ -82,8 +83,9 @@ impl Worker {
             .name(format!("worker-{index}"))
             .spawn(move || {
                 let end = end;
-                LocalSet::new().block_on(&runtime, work(index, parts, orders));
+                let is_drained = LocalSet::new().block_on(&runtime, work(index, parts, orders));
                 drop(end);
+                is_drained
             })
             .context("start a worker's thread")?;
         Ok(Worker { thread, ended })
@@ -110,7 +112,7 @@ pub(super) async fn join_all(workers: Vec<Worker>, timeout: Duration) -> bool {
     let mut is_clean = true;
     for worker in workers {
         match tokio::time::timeout_at(deadline, worker.ended).await {
-            Ok(_) => is_clean &= worker.thread.join().is_ok(),
+            Ok(_) => is_clean &= worker.thread.join().unwrap_or(false),
             Err(_) => is_clean = false,
         }
     }
@@ -141,7 +143,8 @@ fn spawn_essential(ended: &Rc<Notify>, task: impl Future<Output = ()> + 'static)
     });
 }
 
-async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Orders>) {
+/// Serves until it is told to drain; whether it did so in time.
+async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Orders>) -> bool {
     let started = orders.borrow().config.clone();
     let ended = Rc::new(Notify::new());
     let mut serving = Vec::new();
@@ -153,10 +156,10 @@ async fn work(index: usize, parts: Vec<Parts>, mut orders: watch::Receiver<Order
         tokio::select! {
             changed = orders.changed() => {
                 if changed.is_err() {
-                    return;
+                    return false;
                 }
             }
-            () = ended.notified() => return,
+            () = ended.notified() => return false,
         }
         let now = orders.borrow_and_update().clone();
         if now.draining {
@@ -304,8 +307,8 @@ async fn flush(metrics: Rc<Metrics>) {
 }
 
 /// Takes no more clients, finishes what is in flight, and waits until all of
-/// it is settled and durable.
-async fn drain(serving: Vec<Serving>, timeout: Duration) {
+/// it is settled and durable; whether that was in time.
+async fn drain(serving: Vec<Serving>, timeout: Duration) -> bool {
     let deadline = Instant::now() + timeout;
     for serving in &serving {
         serving.context.drain();
@@ -316,8 +319,10 @@ async fn drain(serving: Vec<Serving>, timeout: Duration) {
             && serving.context.connections.borrow().is_empty()
             && serving.context.stack.journal.is_idle()
     };
+    let mut is_drained = true;
     while !serving.iter().all(is_done) {
         if deadline <= Instant::now() {
+            is_drained = false;
             let clients: usize = serving
                 .iter()
                 .map(|serving| serving.context.connections.borrow().len())
@@ -330,4 +335,5 @@ async fn drain(serving: Vec<Serving>, timeout: Duration) {
     for serving in &serving {
         serving.context.metrics.flush();
     }
+    is_drained
 }

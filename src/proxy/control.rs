@@ -471,7 +471,13 @@ impl Connection {
                     _ => Class::Read,
                 },
             };
-            transaction.queue(&Command { class, ..*command }, &replies.batch.bytes);
+            let bytes = &replies.batch.bytes;
+            if !transaction.has_room(command.of(bytes).len()) {
+                // It could not be journaled, so it must not be executed.
+                self.session.sticky = true;
+                return self.close();
+            }
+            transaction.queue(&Command { class, ..*command }, bytes);
         }
     }
 

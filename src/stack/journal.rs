@@ -149,13 +149,16 @@ impl<S: Below> Service<Batch> for Journal<S> {
         if let Some(reason) = self.inner.unavailable() {
             // What can't be forwarded is not journaled: the client may retry
             // elsewhere, and nothing has to be reconciled.
-            return Journaling {
-                shared: self.shared.clone(),
-                stage: Stage::Answered(self.unreachable(batch, &reason)),
-            };
+            return self.refuse(batch, &reason);
         }
         let mut state = self.shared.state.borrow_mut();
-        let journaled = state.record(&batch);
+        let journaled = match state.record(&batch) {
+            Ok(journaled) => journaled,
+            Err(error) => {
+                drop(state);
+                return self.refuse(batch, &error.to_string());
+            }
+        };
         if !journaled.waits && self.queued.get() == 0 {
             drop(state);
             return self.begin(batch, journaled);
@@ -184,7 +187,7 @@ impl<S: Below> Journal<S> {
         }
     }
 
-    fn unreachable(&self, batch: Batch, reason: &str) -> Replies {
+    fn refuse(&self, batch: Batch, reason: &str) -> Journaling<S> {
         let metrics = Rc::clone(&self.shared.state.borrow().metrics);
         metrics.not_journaled.add(u64::from(batch.mutations));
         let mut replies = Replies {
@@ -193,7 +196,10 @@ impl<S: Below> Journal<S> {
         };
         answers::refuse(&mut replies, reason);
         replies.failure = Some(Failure::NotSent(Rc::from(reason)));
-        replies
+        Journaling {
+            shared: self.shared.clone(),
+            stage: Stage::Answered(replies),
+        }
     }
 }
 

@@ -29,7 +29,7 @@
 //! written when the group before it is durable. So a frame is a witness: when
 //! it was written, all records below `offset - position` were durable.
 
-use super::super::Offset;
+use super::super::{Offset, RECORD_BYTES_MAX};
 
 /// Length of a segment's header.
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
@@ -39,9 +39,6 @@ pub(super) const FRAME_HEADER_BYTES: usize = 28;
 
 /// Frames begin at multiples of this.
 pub(super) const FRAME_ALIGNMENT: u64 = 4;
-
-/// A record can't be longer: twice the longest value Redis takes.
-pub(super) const RECORD_BYTES_MAX: usize = 1 << 30;
 
 const MAGIC: &[u8; 8] = b"WALSEG\x00\x01";
 

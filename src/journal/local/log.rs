@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::super::{AppendError, JournalState, Offset, OpenError};
+use super::super::{AppendError, JournalState, Offset, OpenError, RECORD_BYTES_MAX};
 use super::catalog::Segment;
-use super::frame::{RECORD_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, encode_frame};
+use super::frame::{SEGMENT_HEADER_BYTES, SegmentHeader, encode_frame};
 use super::state::State;
 use super::stream::{Spare, Stream};
 use crate::mutation::RecordBatch;

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::super::policy::{Durability, KeyPolicy, Policy};
+use crate::journal::RECORD_BYTES_MAX;
 use crate::mutation::RecordBatch;
 use crate::mutation::derive::{self, Scratch};
 use crate::mutation::writer::{MutationParts, Writer};
@@ -55,8 +56,14 @@ pub(super) struct Recorder {
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) writer: Writer,
     pub(super) staging: RecordBatch,
+    pub(super) record_bytes_max: usize,
     scratch: Scratch,
 }
+
+/// A batch with a mutation whose record no journal takes.
+#[derive(Debug, thiserror::Error)]
+#[error("the command is too long for the journal")]
+pub(super) struct TooLong;
 
 /// The arguments of the commands of a transaction, and of their keys.
 type Parts<'a> = SmallVec<[&'a [u8]; 8]>;
@@ -72,16 +79,20 @@ impl Recorder {
             policy,
             writer,
             staging: RecordBatch::default(),
+            record_bytes_max: RECORD_BYTES_MAX,
             scratch: Scratch::default(),
         }
     }
 
-    /// Stages the records of a batch's mutations.
-    pub(super) fn record(&mut self, batch: &Batch) -> Journaled {
+    /// Stages the records of a batch's mutations, all or none: one that is too
+    /// long would be refused with all that is handed over with it.
+    pub(super) fn record(&mut self, batch: &Batch) -> Result<Journaled, TooLong> {
         let mut journaled = Journaled::default();
         if batch.mutations == 0 {
-            return journaled;
+            return Ok(journaled);
         }
+        let (bytes, entries) = (self.staging.bytes.len(), self.staging.entries.len());
+        let last = self.writer.last_sequence();
         journaled.at_ms = now_ms();
         journaled.bytes = batch.bytes.len();
         let table = self.table.load();
@@ -98,10 +109,30 @@ impl Recorder {
             };
             journaled.sequences.push(sequence);
         }
+        if self.is_too_long(bytes, entries) {
+            self.staging.bytes.truncate(bytes);
+            self.staging.entries.truncate(entries);
+            self.writer.rewind(last);
+            return Err(TooLong);
+        }
         if journaled.sequences.iter().all(|sequence| *sequence == 0) {
             journaled.sequences.clear();
         }
-        journaled
+        Ok(journaled)
+    }
+
+    /// Whether one of the records staged behind so many bytes and entries is.
+    fn is_too_long(&self, bytes: usize, entries: usize) -> bool {
+        if self.staging.bytes.len() - bytes <= self.record_bytes_max {
+            return false;
+        }
+        let ends = self.staging.entries[entries..]
+            .iter()
+            .map(|entry| entry.end);
+        let starts = std::iter::once(bytes).chain(ends.clone());
+        starts
+            .zip(ends)
+            .any(|(start, end)| self.record_bytes_max < end - start)
     }
 
     fn command(

@@ -159,6 +159,12 @@ impl<S: Below> Refused<S> {
                 None => answer_missing(&mut merged, index),
             }
         }
+        let is_discarded = next < forwarded.ends.len() && forwarded.reply(next) == Some(b"+OK\r\n");
+        if merged.batch.transaction.is_some() && next == 0 && !is_discarded {
+            // Renamed, or forbidden: the datastore still holds what was queued.
+            let reason = Rc::from("the transaction could not be discarded");
+            merged.failure.get_or_insert(Failure::NotSent(reason));
+        }
         // The DISCARD in an EXEC's place is answered for nobody.
         let used = forwarded.ends[..next].last().copied().unwrap_or(0);
         for (from, to) in &forwarded.pushes {

@@ -20,7 +20,7 @@ use super::super::answers;
 use super::super::in_flight::{Counters, Permit};
 use super::super::metrics::Metrics;
 use super::Below;
-use super::record::{Journaled, Recorder, now_ms};
+use super::record::{Journaled, Recorder, TooLong, now_ms};
 use crate::journal::{AppendError, Appender, Completion, Ticket};
 use crate::protocol::{Batch, Failure, Replies};
 
@@ -160,14 +160,14 @@ impl<S: Below> State<S> {
     }
 
     /// Stages the records of a batch's mutations.
-    pub(super) fn record(&mut self, batch: &Batch) -> Journaled {
-        let mut journaled = self.recorder.record(batch);
+    pub(super) fn record(&mut self, batch: &Batch) -> Result<Journaled, TooLong> {
+        let mut journaled = self.recorder.record(batch)?;
         let recorded = journaled.sequences.iter().filter(|s| **s != 0).count() as u64;
         self.metrics
             .unjournaled
             .add(u64::from(batch.mutations) - recorded);
         if journaled.is_empty() {
-            return journaled;
+            return Ok(journaled);
         }
         journaled.lost = Some(Rc::clone(&self.lost));
         // Whoever does not wait trusts the journal to take records, which it
@@ -178,7 +178,7 @@ impl<S: Below> State<S> {
             false => self.staged.forwarded += recorded,
         }
         self.wake_pump();
-        journaled
+        Ok(journaled)
     }
 
     pub(super) fn wake_pump(&mut self) {

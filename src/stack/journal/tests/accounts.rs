@@ -128,3 +128,48 @@ fn a_transaction_may_select_another_database() {
         &[RECORD, "1 did SELECT 9 SET b 2"],
     );
 }
+
+#[test]
+fn a_command_that_is_too_long_fails_alone() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        worker.shared.state.borrow_mut().recorder.record_bytes_max = 300;
+        let mut connection = worker.connection();
+        let mut before = connection.call(worker.batch(&["SET a 1"]));
+        let long = format!("SET b {}", "x".repeat(300));
+        let mut refused = connection.call(worker.batch(&["SET c 1", &long, "GET a"]));
+        let mut after = connection.call(worker.batch(&["SET d 1", "SET e 1", "SET f 1"]));
+        let reason = "the command is too long for the journal";
+        let not_journaled = format!("-NOTJOURNALED {reason}");
+        let unavailable = format!("-UNAVAILABLE {reason}");
+        assert_eq!(
+            lines(&mut refused),
+            [not_journaled.clone(), not_journaled, unavailable]
+        );
+        settle().await;
+        worker.datastore.answer(&["+OK"]);
+        worker.datastore.answer(&["+OK", "+OK", "+OK"]);
+        assert_eq!(lines(&mut before), ["+OK"]);
+        assert_eq!(lines(&mut after), ["+OK", "+OK", "+OK"]);
+        let kept = ["SET a 1", "SET d 1", "SET e 1", "SET f 1"];
+        assert_eq!(worker.datastore.sent(), kept);
+        assert_eq!(worker.journaled(), kept);
+    });
+}
+
+#[test]
+fn a_transaction_that_was_not_discarded_ends_its_connection() {
+    for (reply, is_over) in [("+OK", false), ("-NOPERM no", true)] {
+        on_worker(async {
+            let worker = Worker::start(DURABLE, &[]);
+            worker.journal.fail_next(not_appended());
+            let exec = worker.transaction(&["SET a 1"]);
+            let mut future = worker.connection().call(exec);
+            settle().await;
+            worker.datastore.answer(&[reply]);
+            let replies = answered(&mut future);
+            assert_eq!(replies.bytes, "-NOTJOURNALED no space\r\n");
+            assert_eq!(replies.failure.is_some(), is_over);
+        });
+    }
+}
