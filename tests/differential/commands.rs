@@ -186,7 +186,7 @@ impl Generator {
     /// Any command; one whose replies are the same byte by byte if `exact`.
     pub fn command(&mut self, exact: bool) -> Command {
         let kind = match self.random.below(100) {
-            0..6 => return self.from_the_table(),
+            0..6 => return self.any_of_the_table(),
             6..10 if !exact => 1,
             10..12 if !exact => 2,
             12..15 if !exact => 3,
@@ -210,7 +210,7 @@ impl Generator {
     }
 
     /// Any name with anything behind it: most of it is refused.
-    fn from_the_table(&mut self) -> Command {
+    fn any_of_the_table(&mut self) -> Command {
         let at = self.random.below(self.names.len());
         let mut arguments = vec![self.names[at].clone().into_bytes()];
         for _ in 0..self.random.below(6) {
