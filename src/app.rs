@@ -39,6 +39,7 @@ pub fn run(config: Config, file: &Path) -> anyhow::Result<ExitCode> {
     for warning in config.warning_lines(file) {
         tracing::warn!("{warning}");
     }
+    raise_file_limit();
     let metrics = telemetry::init_metrics()?;
     let namespaces = open_namespaces(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -46,6 +47,19 @@ pub fn run(config: Config, file: &Path) -> anyhow::Result<ExitCode> {
         .build()
         .context("start the main runtime")?;
     runtime.block_on(serve(config, file, namespaces, logs, metrics))
+}
+
+/// Every client is a file. Shells and container runtimes often allow 1,024 at
+/// first and many more on request.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "raising the limit of open files failed");
+        }
+    }
 }
 
 fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {

@@ -103,6 +103,14 @@ impl Context {
         }
     }
 
+    /// A client that has this many bytes to read is not read from. Clients may
+    /// write all of a pipeline before they read the first reply, as they may
+    /// with the datastore itself, so it is far above what sockets hold; and
+    /// below the limit by enough for what is in flight.
+    fn output_high_water(&self) -> usize {
+        self.options.get().client_output_bytes_max / 4
+    }
+
     fn next_client_id(&self) -> u64 {
         self.last_client_id.set(self.last_client_id.get() + 1);
         self.last_client_id.get()

@@ -167,7 +167,7 @@ fn transaction(client: &mut Client, commands: &[Vec<Vec<u8>>], kind: u64) {
     }
     let end = if kind == 3 { "DISCARD" } else { "EXEC" };
     whole.push(words(end));
-    if commands.len() % 2 == 0 {
+    if commands.len().is_multiple_of(2) {
         whole.push(words("EXEC"));
     }
     pipeline(client, &whole);

@@ -92,7 +92,8 @@ impl<S: BatchService> Service<Batch> for InFlight<S> {
 
     fn call(&mut self, batch: Batch) -> Self::Future {
         Counted {
-            permit: Permit::take(&self.counters, batch.bytes.len()),
+            // What waits for others' data, perhaps for hours, is no load.
+            permit: (!batch.blocking).then(|| Permit::take(&self.counters, batch.bytes.len())),
             inner: self.inner.call(batch),
         }
     }
@@ -128,7 +129,7 @@ impl Drop for Permit {
 pub struct Counted<F> {
     inner: F,
     #[allow(dead_code, reason = "held for its drop")]
-    permit: Permit,
+    permit: Option<Permit>,
 }
 
 impl<F> Future for Counted<F>

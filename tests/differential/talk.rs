@@ -257,8 +257,8 @@ impl Talk {
         match word {
             "HELLO" if connection.subscribed => return,
             "HELLO" => connection.protocol = if template.contains(" 3") { 3 } else { 2 },
-            // Within a transaction it fails, and that leaves it as it was.
-            "MULTI" if connection.subscribed && connection.protocol == 2 => {}
+            // Refused if there are subscriptions, and there may be none left.
+            "MULTI" if connection.subscribed && connection.protocol == 2 => return,
             "MULTI" => connection.multi = true,
             // Rarely: what is compared at the end is what is left.
             "FLUSHDB" if self.generator.random.below(10) != 0 => return,

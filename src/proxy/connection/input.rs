@@ -17,8 +17,6 @@ const IN_FLIGHT_MAX: usize = 4;
 /// Or so many bytes, but always one batch: what a client pipelines beyond that
 /// stays in its socket.
 const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Nothing more is read from a client that has this many bytes to read.
-const OUTPUT_HIGH_WATER: usize = 256 * 1024;
 /// While nothing can be sent on, this many bytes are read ahead, so that a
 /// client that hangs up is noticed.
 const READ_AHEAD_MAX: usize = 64 * 1024;
@@ -70,7 +68,7 @@ impl Connection {
         let unread = self.output.as_ref().map_or(0, |output| output.bytes.len());
         self.in_flight.len() < IN_FLIGHT_MAX
             && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
-            && unread < OUTPUT_HIGH_WATER
+            && unread < self.context.output_high_water()
     }
 
     /// Sends the complete commands at the front of the input as one batch, up
