@@ -28,6 +28,7 @@ pub use learn::extend_table;
 pub mod connection;
 mod control;
 mod duplex;
+mod effects;
 mod learn;
 pub mod listener;
 mod session;

@@ -2,7 +2,7 @@
 //!
 //! Each is handled alone, with nothing in flight. What a shared link can do
 //! for many (who they are, which protocol and database they use) leads to the
-//! link of that [`LinkKey`]; everything else to an exclusive link.
+//! link of that [`crate::datastore::LinkKey`]; everything else to an exclusive link.
 
 use std::rc::Rc;
 
@@ -10,17 +10,18 @@ use bytes::BytesMut;
 
 use super::ConnectionMode;
 use super::connection::Connection;
-use super::session::{Action, QueuedControl, ReplyMode, Session};
+use super::session::{Action, ReplyMode, Session};
+use crate::datastore::Unasked;
 use crate::datastore::handshake::push_command;
-use crate::datastore::{Identity, Link, LinkKey, OpenError, Unasked};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
-use crate::protocol::resp::replies::ReplyScanner;
 use crate::protocol::resp::scanner::Frame;
-use crate::protocol::{Batch, Class, Command, Expect, Failure, Replies};
+use crate::protocol::{Batch, Class, Command, Expect, Replies};
+
+mod key;
 
 /// A command's arguments, copied out of the input.
-type Owned = Vec<Vec<u8>>;
+pub(super) type Owned = Vec<Vec<u8>>;
 
 impl Connection {
     /// Handles the command at the front of the input. Not cancel-safe.
@@ -233,317 +234,6 @@ impl Connection {
         }
     }
 
-    /// HELLO, AUTH and SELECT.
-    async fn change_key(&mut self, control: Control, batch: Batch, arguments: &Owned) {
-        let Some((key, name)) = self.wanted(control, arguments) else {
-            // Not well-formed: the datastore says what is wrong with it. It may
-            // have done a part of it before (AUTH within HELLO), so that nobody
-            // else may have the connection, now or later.
-            return match self.make_exclusive().await {
-                Ok(()) => {
-                    self.session.sticky = true;
-                    self.send(batch.as_read(), Action::None);
-                }
-                Err(_) => self.unavailable(&batch),
-            };
-        };
-        let action = match control {
-            Control::Hello => Action::Greet(key.clone(), name),
-            _ => Action::Become(key.clone()),
-        };
-        if self.exclusive {
-            return self.send(batch.as_read(), action);
-        }
-        let known = self.context.links.existing(&key).is_some();
-        match self.context.links.shared(&key).await {
-            // The client may all the same become this step by step: one who may
-            // not SELECT keeps the database of who it was. The datastore says.
-            Err(OpenError::Refused(reply)) => match self.make_exclusive().await {
-                Ok(()) => self.send(batch.as_read(), action),
-                Err(_) => self.reply(&reply),
-            },
-            Err(OpenError::Unreachable(_)) => self.unavailable(&batch),
-            Ok(link) => self.change_link(control, &link, known, batch, action).await,
-        }
-    }
-
-    /// Takes `link` if the datastore agrees.
-    async fn change_link(
-        &mut self,
-        control: Control,
-        link: &Link,
-        known: bool,
-        batch: Batch,
-        action: Action,
-    ) {
-        let request = match control {
-            // A link that has just been opened has been through its AUTH; one
-            // that was there before was, with the same password, but it may
-            // have been changed.
-            Control::Auth if !known => None,
-            Control::Auth => Some(batch.as_read()),
-            Control::Hello => Some(self.greeting(&action)),
-            // The link has the database already; whether the client may select
-            // it is the datastore's to say.
-            _ => Some(batch.as_read()),
-        };
-        let Some(request) = request else {
-            self.apply_ok(action);
-            return self.reply(b"+OK\r\n");
-        };
-        let replies = self.ask(link, request).await;
-        match replies.reply(0) {
-            None => self.unavailable(&replies.batch),
-            Some(reply) => {
-                if reply.first() != Some(&b'-') {
-                    self.apply_ok(action);
-                }
-                match control {
-                    Control::Hello => self.reply(&with_id(reply, self.id)),
-                    _ => self.reply(reply),
-                }
-            }
-        }
-    }
-
-    /// HELLO as the link is asked it. Whoever becomes somebody else is asked for
-    /// the password again: it may have changed since the link was opened. The
-    /// name is not the link's.
-    fn greeting(&self, action: &Action) -> Batch {
-        let mut parts: Vec<&[u8]> = vec![b"HELLO", b"2"];
-        if let Action::Greet(key, _) = action {
-            if key.protocol == 3 {
-                parts[1] = b"3";
-            }
-            if key.identity != self.session.key.identity
-                && let Identity::User(user, password) = &key.identity
-            {
-                parts.extend([&b"AUTH"[..], user, password]);
-            }
-        }
-        let mut bytes = BytesMut::new();
-        push_command(&mut bytes, &parts);
-        Batch::single(&bytes, Command::UNKNOWN, Class::Read)
-    }
-
-    /// What a client wants to be after HELLO, AUTH or SELECT, and its name if
-    /// it said one; none if the command is not well-formed.
-    fn wanted(&self, control: Control, arguments: &Owned) -> Option<(LinkKey, Option<Vec<u8>>)> {
-        let mut key = self.session.key.clone();
-        let mut name = None;
-        match (control, &arguments[1..]) {
-            (Control::Select, [database]) => key.database = strict_number(database)?,
-            (Control::Auth, [password]) => {
-                key.identity = Identity::Password(Rc::from(&password[..]));
-            }
-            (Control::Auth, [user, password]) => {
-                key.identity = Identity::User(Rc::from(&user[..]), Rc::from(&password[..]));
-            }
-            (Control::Hello, []) => {}
-            (Control::Hello, [version, options @ ..]) => {
-                key.protocol = match &version[..] {
-                    b"2" => 2,
-                    b"3" => 3,
-                    _ => return None,
-                };
-                let mut rest = options;
-                while let [option, tail @ ..] = rest {
-                    rest = match tail {
-                        [user, password, tail @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                            key.identity =
-                                Identity::User(Rc::from(&user[..]), Rc::from(&password[..]));
-                            tail
-                        }
-                        [value, tail @ ..]
-                            if option.eq_ignore_ascii_case(b"SETNAME")
-                                && value.iter().all(|byte| (b'!'..=b'~').contains(byte)) =>
-                        {
-                            name = Some(value.clone());
-                            tail
-                        }
-                        _ => return None,
-                    };
-                }
-            }
-            _ => return None,
-        }
-        Some((key, name))
-    }
-
-    /// Changes the session as the replies to `action` say.
-    pub(super) fn apply(&mut self, action: Action, replies: &Replies) {
-        let first = replies.reply(0);
-        let is_error = first.is_none_or(|reply| reply.first() == Some(&b'-'));
-        if is_state_unknown(&action, replies.failure.as_ref()) {
-            // Nobody goes on with the connection: not this client, nor the next.
-            self.session.sticky = true;
-            return self.close();
-        }
-        match action {
-            Action::None => {}
-            Action::Queue(control) => self.queue(control, replies),
-            Action::Multi if !is_error => {
-                let transaction = crate::protocol::Transaction {
-                    watched: self.session.watching,
-                    ..Default::default()
-                };
-                self.session.transaction = Some(transaction);
-                self.session.queued_controls.clear();
-            }
-            Action::Exec => {
-                self.session.watching = false;
-                self.apply_executed(first.unwrap_or_default());
-            }
-            Action::Discard if !is_error => {
-                self.session.transaction = None;
-                self.session.watching = false;
-            }
-            Action::Watch if !is_error => self.session.watching = true,
-            Action::Unwatch if !is_error => self.session.watching = false,
-            Action::Become(_) | Action::Greet(..) | Action::Name(_) if !is_error => {
-                self.apply_ok(action);
-            }
-            Action::Subscriptions => {
-                self.session.subscribed = 0 < self.route.link().subscriptions();
-            }
-            Action::Tracking(on) if !is_error => {
-                self.session.tracking = on;
-                self.session.tracked |= on;
-            }
-            // Skipping while replies are off skips nothing more.
-            Action::ReplyMode(ReplyMode::SkipNext) if self.session.replies == ReplyMode::Off => {}
-            Action::ReplyMode(mode) if !is_error => self.session.replies = mode,
-            Action::Shutdown if first.is_none() || replies.failure.is_some() => self.abort(),
-            _ => {}
-        }
-    }
-
-    /// Does to the session what EXEC did to the connection.
-    fn apply_executed(&mut self, reply: &[u8]) {
-        let controls = std::mem::take(&mut self.session.queued_controls);
-        if controls.is_empty() {
-            return;
-        }
-        let elements = elements(reply);
-        for queued in controls {
-            let is_done = elements
-                .get(queued.index)
-                .is_some_and(|element| element.first() != Some(&b'-'));
-            let name = queued.arguments.get(2).cloned();
-            match queued.control {
-                // It may have done a part of it, and nobody else may have that.
-                Control::Hello if !is_done => self.session.sticky |= !elements.is_empty(),
-                _ if !is_done => {}
-                Control::ClientSetName => self.apply_ok(Action::Name(name.unwrap_or_default())),
-                control => {
-                    if let Some((key, name)) = self.wanted(control, &queued.arguments) {
-                        self.apply_ok(Action::Greet(key, name));
-                    }
-                }
-            }
-        }
-    }
-
-    fn queue(&mut self, control: Option<(Control, Owned)>, replies: &Replies) {
-        let Some(transaction) = &mut self.session.transaction else {
-            return;
-        };
-        if let Some((control, arguments)) = control
-            && replies.reply(0) == Some(b"+QUEUED\r\n")
-        {
-            self.session.queued_controls.push(QueuedControl {
-                index: transaction.commands.len(),
-                control,
-                arguments,
-            });
-        }
-        let table = self.context.table.load();
-        for (index, command) in replies.batch.commands.iter().enumerate() {
-            if replies.reply(index) != Some(b"+QUEUED\r\n") {
-                continue;
-            }
-            // It was sent as a read, since nothing is done before EXEC.
-            let class = match command.specification {
-                Command::UNKNOWN => Class::Mutation,
-                known => match table.specification(known) {
-                    row if row.control == Some(Control::Select) => Class::Control,
-                    row if row.class == Class::Mutation => Class::Mutation,
-                    _ => Class::Read,
-                },
-            };
-            let bytes = &replies.batch.bytes;
-            if !transaction.has_room(command.of(bytes).len()) {
-                // It could not be journaled, so it must not be executed.
-                self.session.sticky = true;
-                return self.close();
-            }
-            transaction.queue(&Command { class, ..*command }, bytes);
-        }
-    }
-
-    fn apply_ok(&mut self, action: Action) {
-        match action {
-            Action::Name(name) => self.call(name),
-            Action::Become(key) => self.become_key(key),
-            Action::Greet(key, name) => {
-                self.become_key(key);
-                if let Some(name) = name {
-                    self.call(name);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The client has a name now; so has a link of its own.
-    fn call(&mut self, name: Vec<u8>) {
-        if self.exclusive {
-            self.route.link().note_name(&name);
-        }
-        self.session.name = (!name.is_empty()).then_some(name);
-    }
-
-    fn become_key(&mut self, key: LinkKey) {
-        if !self.exclusive
-            && let Some(link) = self.context.links.existing(&key)
-        {
-            self.route.set(link);
-        }
-        self.session.key = key;
-    }
-
-    /// Gives the client a connection of its own, in the state of its session.
-    pub(super) async fn make_exclusive(&mut self) -> Result<(), OpenError> {
-        if self.exclusive {
-            return Ok(());
-        }
-        let name = self.session.name.clone();
-        let key = self.session.key.clone();
-        let link = self.context.links.exclusive(&key, name.as_deref()).await?;
-        self.context.metrics.exclusive_links.add(1);
-        self.route.set(link);
-        self.exclusive = true;
-        Ok(())
-    }
-
-    /// Goes back to a shared link if the session allows it and there is one.
-    pub(super) fn share_again(&mut self) {
-        if self.context.options.get().mode == ConnectionMode::Dedicated
-            || !self.session.is_stateless()
-        {
-            return;
-        }
-        let Some(shared) = self.context.links.existing(&self.session.key) else {
-            return;
-        };
-        let link = self.route.set(shared);
-        self.exclusive = false;
-        match std::mem::take(&mut self.session.tracked) {
-            true => link.close(),
-            false => self.context.links.give_back(self.session.key.clone(), link),
-        }
-    }
-
     /// Answers a command that could not be sent.
     fn unavailable(&mut self, batch: &Batch) {
         let reason = self
@@ -558,18 +248,6 @@ impl Connection {
             _ => crate::stack::answers::not_journaled(&mut replies, &reason),
         }
         self.reply(&replies.bytes);
-    }
-}
-
-/// Whether it is not known what a batch that the datastore did not answer left
-/// its connection in: a transaction that lacks a command, or is still open.
-fn is_state_unknown(action: &Action, failure: Option<&Failure>) -> bool {
-    match failure {
-        None => false,
-        Some(Failure::NotSent(_)) => {
-            matches!(action, Action::Queue(_) | Action::Exec | Action::Discard)
-        }
-        Some(Failure::NoReply(_)) => !matches!(action, Action::None | Action::Shutdown),
     }
 }
 
@@ -592,51 +270,12 @@ fn replies_on(asked: &Batch) -> Batch {
     Batch::single(&bytes, asked.commands[0].specification, Class::Read)
 }
 
-/// The elements of an array reply; none of any other.
-fn elements(reply: &[u8]) -> Vec<&[u8]> {
-    let end = reply.iter().position(|byte| *byte == b'\n');
-    let mut elements = Vec::new();
-    if let (Some(b'*'), Some(end)) = (reply.first(), end) {
-        let mut scanner = ReplyScanner::default();
-        let mut rest = &reply[end + 1..];
-        while let Ok(Some(frame)) = scanner.next(rest) {
-            let (element, after) = rest.split_at(frame.end);
-            elements.push(element);
-            rest = after;
-        }
-    }
-    elements
-}
-
-/// A reply to HELLO with another number after `id`.
-fn with_id(reply: &[u8], id: u64) -> Vec<u8> {
-    const FIELD: &[u8] = b"$2\r\nid\r\n:";
-    let Some(field) = memchr::memmem::find(reply, FIELD) else {
-        return reply.to_vec();
-    };
-    let (before, after) = reply.split_at(field + FIELD.len());
-    let digits = after.iter().take_while(|byte| **byte != b'\r').count();
-    let mut patched = before.to_vec();
-    patched.extend_from_slice(id.to_string().as_bytes());
-    patched.extend_from_slice(&after[digits..]);
-    patched
-}
-
 fn owned_arguments(batch: &Batch) -> Owned {
     let mut scratch = Vec::new();
     arguments::parse(&batch.bytes, &mut scratch)
         .iter()
         .map(|argument| argument.to_vec())
         .collect()
-}
-
-/// A database number as the datastore takes it: digits, without leading zeros.
-fn strict_number(text: &[u8]) -> Option<u32> {
-    let has_leading_zero = text.len() > 1 && text[0] == b'0';
-    let is_digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    (is_digits && !has_leading_zero)
-        .then(|| std::str::from_utf8(text).ok()?.parse().ok())
-        .flatten()
 }
 
 fn push_bulk(out: &mut BytesMut, bytes: &[u8]) {
