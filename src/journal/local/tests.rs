@@ -93,7 +93,10 @@ impl super::LocalJournal {
     pub(crate) fn simulated() -> (super::LocalJournal, impl Fn()) {
         let disk = SimulatedDisk::new();
         let journal = super::LocalJournal::open_on(options(), disk.platform(1));
+        let journal = journal.expect("a new journal");
+        // Once there is a spare segment, every sync is one of records.
+        journal.stream.prepare_spare().expect("the disk is fine");
         let fail = move || disk.fault(|faults| faults.failing_syncs = 1);
-        (journal.expect("a new journal"), fail)
+        (journal, fail)
     }
 }
