@@ -18,7 +18,7 @@ use tower::Service;
 use super::session::{Action, ReplyMode, Session};
 use super::{ConnectionMode, Context};
 use crate::platform::stream::Stream;
-use crate::protocol::resp::commands::Classified;
+use crate::protocol::resp::commands::{Classified, Control};
 use crate::protocol::resp::replies::{ReplyScanner, subscription};
 use crate::protocol::resp::scanner::{Frame, Scanner};
 use crate::protocol::{Batch, Class, Command, ParseError, Pool, Replies};
@@ -352,6 +352,11 @@ impl Connection {
             {
                 stop = Some(Stop::Unknown(frame));
                 break;
+            }
+            if in_transaction && classified.specification != Command::UNKNOWN {
+                // Even EXEC with too many arguments ends the transaction.
+                let named = table.specification(classified.specification).control;
+                classified.control = classified.control.or(named.filter(|c| *c == Control::Exec));
             }
             if classified.control.is_some() {
                 stop = Some(Stop::Control(frame, classified));

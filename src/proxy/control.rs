@@ -78,6 +78,11 @@ impl Connection {
     /// Within a transaction the datastore queues everything but these.
     fn control_in_transaction(&mut self, control: Control, batch: Batch, arguments: &Owned) {
         match control {
+            // It executes nothing; whether the transaction goes on depends on
+            // the datastore's version.
+            Control::Exec if arguments.len() != 1 => {
+                self.send(batch.as_read(), Action::Queue(None));
+            }
             Control::Exec => {
                 let transaction = self.session.transaction.take().unwrap_or_default();
                 let has_mutation = transaction
@@ -401,6 +406,12 @@ impl Connection {
         let Some(transaction) = &mut self.session.transaction else {
             return;
         };
+        let first = replies.reply(0).unwrap_or_default();
+        if first.starts_with(b"-EXECABORT") {
+            self.session.transaction = None;
+            self.session.watching = false;
+            return;
+        }
         if let Some((control, arguments)) = control
             && replies.reply(0) == Some(b"+QUEUED\r\n")
         {
