@@ -1,7 +1,7 @@
 //! The configuration: typed, complete and immutable once it is loaded.
 //!
 //! `sidecar.toml` is read key by key ([`file`]), overridden by environment
-//! variables ([`environment`]), checked as a whole ([`validate`]) and turned
+//! variables (`environment`), checked as a whole (`validate`) and turned
 //! into a [`Config`] in which every default is resolved. All that is wrong is
 //! reported at once. A changed file becomes a new `Config`; [`reload`] says
 //! which of its keys can be applied while the program runs.

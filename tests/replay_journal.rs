@@ -163,6 +163,11 @@ fn transaction(client: &mut Client, commands: &[Vec<Vec<u8>>], kind: u64) {
     match kind {
         1 => whole.push(words("NOSUCH command")),
         2 => whole.push(words("INCR watched")),
+        // It ends the transaction: what follows is executed at once.
+        _ if commands.len() % 3 == 0 => {
+            whole.push(words("EXEC x"));
+            whole.push(words("INCR after"));
+        }
         _ => {}
     }
     let end = if kind == 3 { "DISCARD" } else { "EXEC" };

@@ -83,6 +83,11 @@ impl Connection {
     /// Within a transaction the datastore queues everything but these.
     fn control_in_transaction(&mut self, control: Control, batch: Batch, arguments: &Owned) {
         match control {
+            // It executes nothing; whether the transaction goes on depends on
+            // the datastore's version.
+            Control::Exec if arguments.len() != 1 => {
+                self.send(batch.as_read(), Action::Queue(None));
+            }
             Control::Exec => {
                 let transaction = self.session.transaction.take().unwrap_or_default();
                 let has_mutation = transaction

@@ -89,6 +89,12 @@ impl Connection {
         let Some(transaction) = &mut self.session.transaction else {
             return;
         };
+        let first = replies.reply(0).unwrap_or_default();
+        if first.starts_with(b"-EXECABORT") {
+            self.session.transaction = None;
+            self.session.watching = false;
+            return;
+        }
         if let Some((control, arguments)) = control
             && replies.reply(0) == Some(b"+QUEUED\r\n")
         {

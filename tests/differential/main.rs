@@ -52,8 +52,16 @@ fn check(connection: &str) {
     let (direct, behind) = (redis(), redis());
     let sidecar = Sidecar::with(SidecarOptions::new(&behind).connection(connection));
     let mut talk = Talk::new(&direct, &behind, sidecar.port(), seed);
-    while talk.commands < commands {
+    // To find where datasets part: how many steps apart they are compared.
+    let check_every = number("DIFFERENTIAL_CHECK_EVERY", 0) as usize;
+    for step in 1.. {
+        if commands <= talk.commands {
+            break;
+        }
         talk.step();
+        if 0 < check_every && step % check_every == 0 {
+            talk.check_datasets(&direct, &behind);
+        }
     }
     let keys = compare::check_datasets(&mut direct.client(), &mut behind.client());
     println!(

@@ -38,6 +38,8 @@ pub const SCENARIOS: &[Scenario] = &[
     "A MULTI|A AUTH nobody x|A EXEC|A! SET k v|A ACL WHOAMI",
     // Not ended by what looks like an end.
     "A MULTI|A SET k v|A EXEC x|A GET k|A EXEC|A! GET k",
+    "A SELECT 1|A MULTI|A EXEC x|A SELECT 0|A EXEC|A! SET k a|B GET k",
+    "A WATCH k|A MULTI|A EXEC x|A! GET k|B SET k b|A SELECT 3|A! SET k a|B GET k",
     "A MULTI|A SET k v|A DISCARD x|A GET k|A DISCARD|A! GET k",
     "A MULTI|A MULTI|A SET k v|A EXEC|A! GET k",
     "A MULTI|A WATCH k|A SET k v|A EXEC|A! GET k",

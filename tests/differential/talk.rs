@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::commands::{Command, Generator, inline};
-use crate::compare::{Compare, same, same_frames, strings};
+use crate::compare::{Compare, check_datasets, same, same_frames, strings};
 use crate::pair::{Frames, Pair, shown};
 use crate::support::resp::encode;
 use crate::support::{Client, Redis, until};
@@ -202,6 +202,19 @@ impl Talk {
         }
         self.replies += frames.direct.len();
         self.bytes += frames.direct.iter().map(Vec::len).sum::<usize>();
+    }
+
+    /// Compares all data; shows what was said lately where it differs.
+    pub fn check_datasets(&self, direct: &Redis, behind: &Redis) {
+        let check = || check_datasets(&mut direct.client(), &mut behind.client());
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
+            for (index, connection) in self.connections.iter().enumerate() {
+                println!("connection {index} said:");
+                connection.show(SHOWN);
+            }
+            println!("the data differs after {} commands", self.commands);
+            std::panic::resume_unwind(panic);
+        }
     }
 
     fn fail(&self, turn: usize, what: &str) -> ! {

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 
 use super::super::session::{Action, ReplyMode};
 use super::{BATCH_COMMANDS_MAX, Connection, State, Turn};
-use crate::protocol::resp::commands::Classified;
+use crate::protocol::resp::commands::{Classified, Control};
 use crate::protocol::resp::scanner::Frame;
 use crate::protocol::{Batch, Class, Command, ParseError, Pool};
 
@@ -105,6 +105,11 @@ impl Connection {
                     break;
                 }
                 classified.class = Class::Mutation;
+            }
+            if in_transaction && classified.specification != Command::UNKNOWN {
+                // Even EXEC with too many arguments ends the transaction.
+                let named = table.specification(classified.specification).control;
+                classified.control = classified.control.or(named.filter(|c| *c == Control::Exec));
             }
             if classified.control.is_some() {
                 stop = Some(Stop::Control(frame, classified));
