@@ -164,7 +164,7 @@ fn transaction(client: &mut Client, commands: &[Vec<Vec<u8>>], kind: u64) {
         1 => whole.push(words("NOSUCH command")),
         2 => whole.push(words("INCR watched")),
         // It ends the transaction: what follows is executed at once.
-        _ if commands.len() % 3 == 0 => {
+        _ if commands.len().is_multiple_of(3) => {
             whole.push(words("EXEC x"));
             whole.push(words("INCR after"));
         }
