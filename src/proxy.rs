@@ -25,6 +25,7 @@ use crate::stack::{self, metrics::Metrics};
 
 pub use learn::extend_table;
 
+pub mod clients;
 pub mod connection;
 mod control;
 mod duplex;
@@ -76,6 +77,8 @@ pub struct Context {
     pub drained: Notify,
     /// Wakes each connection when draining begins.
     pub connections: RefCell<Slab<Option<Waker>>>,
+    /// All clients of the namespace.
+    pub clients: Arc<clients::Clients>,
     /// The last number CLIENT ID was answered with.
     pub last_client_id: Cell<u64>,
     /// Names the datastore was asked about, and when it answered.

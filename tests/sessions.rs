@@ -414,3 +414,84 @@ fn a_drain_that_cannot_finish_says_so() {
     assert_eq!(status.code(), Some(1));
     assert_eq!(client.rest(), b"");
 }
+
+/// The number a client is told it has.
+fn id_of(client: &mut Client) -> u64 {
+    client.send(b"CLIENT ID\r\n");
+    let reply = String::from_utf8(client.reply()).expect("text");
+    reply[1..].trim_end().parse().expect("a number")
+}
+
+/// Whether the connection is over, and nothing more came on it.
+fn is_gone(client: Client) -> bool {
+    client.rest().is_empty()
+}
+
+#[test]
+fn clients_find_one_another_by_number() {
+    let redis = Redis::start();
+    for (connection, workers) in [("shared", 1), ("shared", 2), ("dedicated", 1)] {
+        let options = SidecarOptions::new(&redis).connection(connection);
+        let sidecar = Sidecar::with(options.root(&format!("workers = {workers}")));
+        let (mut one, mut two, mut three) = (sidecar.client(), sidecar.client(), sidecar.client());
+        let (own, other, blocked) = (id_of(&mut one), id_of(&mut two), id_of(&mut three));
+
+        // Nobody has this number; oneself is spared unless one insists.
+        check(
+            &mut one,
+            &[
+                ("CLIENT KILL ID 9000000000000000000", ":0\r\n"),
+                (&format!("CLIENT KILL ID {own}"), ":0\r\n"),
+                (
+                    &format!("CLIENT KILL ID {other} SKIPME maybe"),
+                    "-ERR syntax error\r\n",
+                ),
+                ("PING", "+PONG\r\n"),
+            ],
+        );
+        check(&mut two, &[("PING", "+PONG\r\n")]);
+
+        three.send(b"BLPOP nothing 0\r\n");
+        until("it blocks", DEADLINE, || {
+            one.send(format!("CLIENT UNBLOCK {blocked} ERROR\r\n").as_bytes());
+            (one.reply() == b":1\r\n").then_some(())
+        });
+        let unblocked = "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+        assert_eq!(String::from_utf8_lossy(&three.reply()), unblocked);
+        check(
+            &mut one,
+            &[(&format!("CLIENT UNBLOCK {blocked}"), ":0\r\n")],
+        );
+
+        // Its invalidations go to another connection.
+        two.send(b"SUBSCRIBE __redis__:invalidate\r\n");
+        two.reply();
+        check(
+            &mut one,
+            &[
+                (&format!("CLIENT TRACKING ON REDIRECT {other}"), OK),
+                ("GET tracked", "$-1\r\n"),
+                ("SET tracked 1", OK),
+            ],
+        );
+        let invalidated = String::from_utf8(two.reply()).expect("text");
+        assert!(invalidated.contains("tracked"), "{invalidated}");
+        check(
+            &mut one,
+            &[("CLIENT TRACKING OFF", OK), ("DEL tracked", ":1\r\n")],
+        );
+
+        check(&mut one, &[(&format!("CLIENT KILL ID {other}"), ":1\r\n")]);
+        assert!(is_gone(two), "{connection}: a subscriber");
+        check(
+            &mut one,
+            &[(&format!("CLIENT KILL ID {blocked} SKIPME yes"), ":1\r\n")],
+        );
+        assert!(is_gone(three), "{connection}: one that did nothing");
+        check(
+            &mut one,
+            &[(&format!("CLIENT KILL ID {own} SKIPME no"), ":1\r\n")],
+        );
+        assert!(is_gone(one), "{connection}: itself");
+    }
+}

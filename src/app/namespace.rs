@@ -11,6 +11,7 @@ use crate::config;
 use crate::journal::Journal;
 use crate::platform::stream::{Address, BoundSocket, Listener};
 use crate::protocol::resp::commands::Table;
+use crate::proxy::clients::Clients;
 use crate::stack::policy::Policy;
 
 /// One namespace, across workers.
@@ -25,6 +26,7 @@ pub(super) struct Namespace {
     pub(super) addresses: Vec<Address>,
     pub(super) datastore: DatastoreStatus,
     pub(super) listening: AtomicBool,
+    pub(super) clients: Arc<Clients>,
 }
 
 /// Whether the datastore can be reached, as the workers' default links see it.
@@ -52,6 +54,7 @@ impl Namespace {
                 problem: Mutex::new(Some("not connected yet".to_owned())),
             },
             listening: AtomicBool::new(false),
+            clients: Arc::default(),
         })
     }
 

@@ -238,8 +238,8 @@ fn serve(index: usize, parts: Parts, config: &Config, ended: &Rc<Notify>) -> Ser
         draining: Default::default(),
         drained: Default::default(),
         connections: Default::default(),
-        // Workers count apart, and all of them apart from the datastore.
-        last_client_id: ((index as u64 + 1) << 40).into(),
+        clients: Arc::clone(&shared.clients),
+        last_client_id: proxy::clients::first_id_of_worker(index).into(),
         asked: Default::default(),
     });
     tokio::task::spawn_local(flush(metrics));

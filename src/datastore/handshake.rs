@@ -47,6 +47,8 @@ pub struct Opened {
     /// Whether the datastore takes nothing from it before AUTH, and little of
     /// that: it hangs up on who sends large commands.
     pub needs_auth: bool,
+    /// What the datastore calls the connection (CLIENT ID), where it says so.
+    pub id: Option<u64>,
 }
 
 /// Connects and greets within [`Options::connect_timeout`]. `name` is what the
@@ -56,8 +58,12 @@ pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Opene
         let mut stream = Stream::connect(&options.address)
             .await
             .map_err(|error| unreachable(options, &error))?;
-        let needs_auth = greet(&mut stream, options, key, name).await?;
-        Ok(Opened { stream, needs_auth })
+        let Greeted { needs_auth, id } = greet(&mut stream, options, key, name).await?;
+        Ok(Opened {
+            stream,
+            needs_auth,
+            id,
+        })
     };
     match tokio::time::timeout(options.connect_timeout, attempt).await {
         Ok(result) => result,
@@ -72,15 +78,22 @@ fn unreachable(options: &Options, why: &dyn std::fmt::Display) -> OpenError {
     )))
 }
 
-/// Sends the handshake and reads one reply to each of its commands. The name
-/// is a courtesy: a user whose ACL forbids CLIENT gets a link all the same.
-/// Returns whether the datastore asks for AUTH.
+/// What the replies to a handshake tell.
+#[derive(Default)]
+struct Greeted {
+    needs_auth: bool,
+    id: Option<u64>,
+}
+
+/// Sends the handshake and reads one reply to each of its commands. Name and
+/// number are a courtesy: a user whose ACL forbids CLIENT gets a link all the
+/// same.
 async fn greet(
     stream: &mut Stream,
     options: &Options,
     key: &LinkKey,
     name: &[u8],
-) -> Result<bool, OpenError> {
+) -> Result<Greeted, OpenError> {
     let mut out = BytesMut::new();
     let mut required = usize::from(push_auth(&mut out, &key.identity));
     if key.protocol == 3 {
@@ -94,15 +107,17 @@ async fn greet(
         required += 1;
     }
     push_command(&mut out, &[b"CLIENT", b"SETNAME", name]);
+    push_command(&mut out, &[b"CLIENT", b"ID"]);
+    let last = required + 1;
     stream
         .write_all(&out)
         .await
         .map_err(|error| unreachable(options, &error))?;
 
-    let mut needs_auth = false;
+    let mut greeted = Greeted::default();
     let mut input = BytesMut::new();
     let mut scanner = ReplyScanner::default();
-    for index in 0..=required {
+    for index in 0..=last {
         let frame = loop {
             match scanner.next(&input) {
                 Ok(Some(frame)) => break frame,
@@ -119,8 +134,15 @@ async fn greet(
         if frame.kind == b'-' && index < required {
             return Err(OpenError::Refused(Rc::from(&input[..frame.end])));
         }
-        needs_auth = input.starts_with(b"-NOAUTH");
+        greeted.needs_auth = input.starts_with(b"-NOAUTH");
+        if index == last && frame.kind == b':' {
+            greeted.id = atoi(&input[1..frame.end - b"\r\n".len()]);
+        }
         input.advance(frame.end);
     }
-    Ok(needs_auth)
+    Ok(greeted)
+}
+
+fn atoi(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -42,6 +42,8 @@ pub(super) struct Inner {
     down: Option<Rc<str>>,
     closed: bool,
     needs_auth: bool,
+    /// What the datastore calls the connection, where it is exclusive.
+    id: Option<u64>,
     /// What the connection is called in the datastore's CLIENT LIST.
     name: Vec<u8>,
     /// How many channels and patterns it is subscribed to.
@@ -93,6 +95,7 @@ impl Link {
                 down: Some(Rc::from("datastore not connected yet")),
                 closed: false,
                 needs_auth: false,
+                id: None,
                 name: super::handshake::LINK_NAME.as_bytes().to_vec(),
                 subscriptions: 0,
                 unasked: Unasked::default(),
@@ -207,6 +210,7 @@ impl Link {
         let Opened {
             mut stream,
             needs_auth,
+            id: _,
         } = opened;
         self.inner.borrow_mut().needs_auth = needs_auth;
         self.set_up();
@@ -246,6 +250,15 @@ impl Link {
         super::handshake::push_command(&mut bytes, &[b"CLIENT", b"SETNAME", name]);
         let batch = Batch::single(&bytes, crate::protocol::Command::UNKNOWN, Class::Read);
         drop(self.send(batch));
+    }
+
+    /// What the datastore calls the connection, of an exclusive link.
+    pub fn id(&self) -> Option<u64> {
+        self.inner.borrow().id
+    }
+
+    pub(super) fn set_id(&self, id: Option<u64>) {
+        self.inner.borrow_mut().id = id;
     }
 
     /// Whether the datastore takes nothing from the connection before AUTH.

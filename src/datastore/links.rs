@@ -105,6 +105,7 @@ impl Links {
         let opened = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
         let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, true);
         link.set_up();
+        link.set_id(opened.id);
         let driven = link.clone();
         tokio::task::spawn_local(async move { driven.drive(opened).await });
         link.set_name(name);

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Cx, Poll, Waker};
 
 use tower::Service;
@@ -112,6 +114,7 @@ impl Connection {
     /// A connection that has just been accepted.
     pub fn new(stream: Stream, context: Rc<Context>) -> Connection {
         let route = Route::new(context.links.default_link());
+        let id = context.next_client_id();
         Connection {
             stream,
             session: Session::new(context.links.default_key()),
@@ -123,12 +126,12 @@ impl Connection {
             in_flight: VecDeque::new(),
             batch_reads_max: BATCH_READS_START,
             in_flight_bytes: 0,
-            id: context.next_client_id(),
+            id,
             output: None,
             is_overflowing: false,
             hold: false,
             state: State::Open,
-            registered: Registered::new(&context),
+            registered: Registered::new(&context, id),
             context,
         }
     }
@@ -167,6 +170,7 @@ impl Connection {
             let turn = poll_fn(|cx| {
                 if let Some(place @ None) = self.context.connections.borrow_mut().get_mut(key) {
                     *place = Some(cx.waker().clone());
+                    self.context.clients.set_waker(self.id, cx.waker());
                 }
                 self.poll(cx)
             });
@@ -183,6 +187,9 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) -> Poll<Turn> {
+        if self.registered.killed.load(Ordering::Acquire) {
+            return Poll::Ready(Turn::End);
+        }
         for _ in 0..STEPS_PER_TURN {
             // What waits goes first, so that it is known what is unread.
             let is_written = self.poll_output(cx);
@@ -211,7 +218,7 @@ impl Connection {
     /// be asked: the others move on without being polled.
     fn poll_replies(&mut self, cx: &mut Cx<'_>) {
         while let Some(first) = self.in_flight.front_mut() {
-            let Poll::Ready(Ok(replies)) = Pin::new(&mut first.future).poll(cx) else {
+            let Poll::Ready(Ok(mut replies)) = Pin::new(&mut first.future).poll(cx) else {
                 return;
             };
             let done = self.in_flight.pop_front().expect("there is a front");
@@ -221,6 +228,9 @@ impl Connection {
                 Action::ReplyMode(mode) if !replies.errors => mode == ReplyMode::On,
                 _ => !done.silent,
             };
+            if let Action::Kill(victims) = &done.action {
+                self.kill(victims, &mut replies);
+            }
             self.apply(done.action, &replies);
             self.pace(&replies);
             match is_shown {
@@ -318,14 +328,19 @@ impl Connection {
 struct Registered {
     context: Rc<Context>,
     key: usize,
+    id: u64,
+    /// Another client has ended this one.
+    killed: Arc<AtomicBool>,
 }
 
 impl Registered {
-    fn new(context: &Rc<Context>) -> Registered {
+    fn new(context: &Rc<Context>, id: u64) -> Registered {
         let clients = &context.metrics.clients;
         clients.set(clients.get() + 1);
         Registered {
             key: context.connections.borrow_mut().insert(None),
+            id,
+            killed: context.clients.add(id),
             context: Rc::clone(context),
         }
     }
@@ -336,6 +351,7 @@ impl Drop for Registered {
         let clients = &self.context.metrics.clients;
         clients.set(clients.get() - 1);
         self.context.connections.borrow_mut().remove(self.key);
+        self.context.clients.remove(self.id);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::protocol::resp::scanner::Frame;
 use crate::protocol::{Batch, Class, Command, Expect, Replies};
 
 mod key;
+mod target;
 
 /// A command's arguments, copied out of the input.
 pub(super) type Owned = Vec<Vec<u8>>;
@@ -60,6 +61,7 @@ impl Connection {
             }
             Control::Shutdown => self.send(batch.as_read(), Action::Shutdown),
             Control::ClientReply => self.client_reply(batch, &arguments),
+            Control::ClientTarget => self.client_target(batch, &arguments),
             Control::Unwatch if !self.exclusive => self.send(batch.as_read(), Action::None),
             Control::Sync => self.stream_replication(batch).await,
             Control::Multi
@@ -114,6 +116,10 @@ impl Connection {
             Control::ClientReply if reply_mode(arguments).is_some() => {
                 self.send(replies_on(&batch), Action::Queue(None));
             }
+            Control::ClientTarget => {
+                let batch = self.translated(batch, arguments);
+                self.send(batch.as_read(), Action::Queue(None));
+            }
             Control::Multi
             | Control::Watch
             | Control::Unwatch
@@ -151,7 +157,10 @@ impl Connection {
                 self.session.subscribed = true;
                 Action::Subscriptions
             }
-            Control::ClientTracking => Action::Tracking(is(2, b"ON")),
+            Control::ClientTracking => {
+                batch = self.translated(batch, arguments);
+                Action::Tracking(is(2, b"ON"))
+            }
             Control::Blocking => {
                 batch.blocking = true;
                 if is(0, b"WAIT") || is(0, b"WAITAOF") {
@@ -223,6 +232,7 @@ impl Connection {
     /// own is left to the datastore to clean up.
     async fn reset(&mut self) {
         if std::mem::take(&mut self.exclusive) {
+            self.context.clients.set_link(self.id, None);
             self.route.link().close();
         }
         // A skip is for RESET itself; replies that are off are on again.

@@ -168,6 +168,7 @@ impl Connection {
         let key = self.session.key.clone();
         let link = self.context.links.exclusive(&key, name.as_deref()).await?;
         self.context.metrics.exclusive_links.add(1);
+        self.context.clients.set_link(self.id, link.id());
         self.route.set(link);
         self.exclusive = true;
         Ok(())
@@ -184,6 +185,7 @@ impl Connection {
             return;
         };
         let link = self.route.set(shared);
+        self.context.clients.set_link(self.id, None);
         self.exclusive = false;
         match std::mem::take(&mut self.session.tracked) {
             true => link.close(),

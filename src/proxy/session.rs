@@ -113,6 +113,8 @@ pub enum Action {
     Tracking(bool),
     /// OK turns replies on or off.
     ReplyMode(ReplyMode),
+    /// A number ends these clients too.
+    Kill(Vec<u64>),
     /// Closes the client if the datastore did not answer.
     Shutdown,
 }

@@ -156,6 +156,8 @@ pub enum Control {
     ClientId,
     /// CLIENT REPLY
     ClientReply,
+    /// CLIENT KILL, CLIENT UNBLOCK: about another client
+    ClientTarget,
     /// CLIENT TRACKING
     ClientTracking,
     /// CLIENT CACHING, CLIENT NO-EVICT, CLIENT NO-TOUCH, CLIENT IMPORT-SOURCE,

@@ -412,7 +412,7 @@ fn connections() {
         ("READWRITE", Is::Control(Control::ConnectionFlag)),
         ("ASKING", Is::Control(Control::ConnectionFlag)),
         ("CLIENT LIST", Is::Read),
-        ("CLIENT KILL ID 5", Is::Read),
+        ("CLIENT KILL ID 5", Is::Control(Control::ClientTarget)),
         ("CLIENT NOSUCH", Is::Unknown),
         ("CLIENT", Is::Read),
         ("PING", Is::Read),
