@@ -169,7 +169,7 @@ need_rust() {
   command -v cargo >/dev/null && return 0
   complain "Rust is missing. Install it, then run this again:"
   complain "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
-  complain "The build also needs a C compiler and make: apt-get install gcc make"
+  complain "The build also needs: apt-get install gcc g++ make pkg-config libssl-dev zlib1g-dev"
   exit 1
 }
 

@@ -49,6 +49,13 @@ install_debian() {
   [[ $status -eq 0 ]] || die "apt-get could not install: ${missing[*]}"
 }
 
+# What compiles librdkafka: a C and C++ compiler, and the headers of OpenSSL and zlib.
+install_build_tools() {
+  install_debian cc=gcc g++=g++ make=make pkg-config=pkg-config
+  pkg-config --exists openssl || install_debian absent-openssl=libssl-dev
+  pkg-config --exists zlib || install_debian absent-zlib=zlib1g-dev
+}
+
 install_redis() { install_debian redis-server=redis-server redis-cli=redis-tools python3=python3; }
 install_peers() { install_debian nutcracker=nutcracker haproxy=haproxy; }
 
