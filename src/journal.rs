@@ -28,12 +28,14 @@ use crate::mutation::RecordBatch;
 
 pub use appender::Appender;
 pub use cursor::{Cursor, CursorPosition};
+pub use kafka::{KafkaJournal, KafkaOptions, TopicOptions};
 pub use local::{LocalJournal, LocalOptions, Retention};
 pub use memory::{MemoryJournal, MemoryOptions};
 pub use statistics::{HistogramSnapshot, JournalStats};
 
 mod appender;
 mod cursor;
+pub mod kafka;
 pub mod local;
 pub mod memory;
 mod statistics;
@@ -66,6 +68,10 @@ pub enum AppendError {
     /// None of the records is in the journal, nor will it be: safe to retry.
     #[error("{0}")]
     NotAppended(String),
+    /// None of the records is in the journal, nor will it be; but records that
+    /// were handed over later may be, so their sequences are not used again.
+    #[error("{0}")]
+    Skipped(String),
     /// The records may be in the journal.
     #[error("{0}")]
     Unknown(String),
@@ -94,6 +100,18 @@ pub enum OpenError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// Kafka said no, or nothing.
+    #[error("{action} Kafka topic {topic} at {brokers}: {reason}")]
+    Kafka {
+        /// What was tried, a verb.
+        action: &'static str,
+        /// The topic.
+        topic: String,
+        /// Where the brokers are said to be.
+        brokers: String,
+        /// What was said.
+        reason: String,
     },
 }
 
@@ -129,6 +147,16 @@ pub enum ReadError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Kafka said no, or nothing.
+    #[error("read partition {partition} of Kafka topic {topic}: {reason}")]
+    Kafka {
+        /// The topic.
+        topic: String,
+        /// Which partition.
+        partition: u32,
+        /// What was said.
+        reason: String,
+    },
 }
 
 /// Whether a journal takes records.
@@ -141,6 +169,8 @@ pub enum JournalState {
     /// A write or sync failed for the given reason; nothing is taken until the
     /// journal is opened again.
     Poisoned(String),
+    /// The last records failed for the given reason; the next are tried.
+    Unavailable(String),
 }
 
 /// A journal of one stream. Clones are the same journal.
@@ -148,6 +178,8 @@ pub enum JournalState {
 pub enum Journal {
     /// Segment files in a directory.
     Local(Arc<LocalJournal>),
+    /// A topic.
+    Kafka(Arc<KafkaJournal>),
     /// In memory, obedient to tests.
     Memory(Arc<MemoryJournal>),
 }
@@ -157,6 +189,7 @@ impl Journal {
     pub fn appender(&self) -> Appender {
         match self {
             Journal::Local(journal) => journal.appender(),
+            Journal::Kafka(journal) => journal.appender(),
             Journal::Memory(journal) => journal.appender(),
         }
     }
@@ -166,6 +199,7 @@ impl Journal {
     pub fn reader(&self, from: Offset) -> Reader {
         Reader(match self {
             Journal::Local(journal) => ReaderSource::Local(journal.reader(from)),
+            Journal::Kafka(journal) => ReaderSource::Kafka(journal.reader(0, from)),
             Journal::Memory(journal) => ReaderSource::Memory(journal.reader(from)),
         })
     }
@@ -175,7 +209,7 @@ impl Journal {
     pub fn register_reader(&self, name: &str, from: Offset) -> Cursor {
         match self {
             Journal::Local(journal) => journal.register_reader(name, from),
-            Journal::Memory(_) => Cursor::new(name, from),
+            Journal::Kafka(_) | Journal::Memory(_) => Cursor::new(name, from),
         }
     }
 
@@ -184,6 +218,7 @@ impl Journal {
     pub fn flush(&self) -> Result<(), AppendError> {
         match self {
             Journal::Local(journal) => journal.flush(),
+            Journal::Kafka(journal) => journal.flush(),
             Journal::Memory(journal) => journal.flush(),
         }
     }
@@ -192,6 +227,7 @@ impl Journal {
     pub fn durable_through(&self) -> Option<Offset> {
         match self {
             Journal::Local(journal) => journal.durable_through(),
+            Journal::Kafka(journal) => journal.durable_through(0),
             Journal::Memory(journal) => journal.durable_through(),
         }
     }
@@ -200,6 +236,7 @@ impl Journal {
     pub fn first_offset(&self) -> Offset {
         match self {
             Journal::Local(journal) => journal.first_offset(),
+            Journal::Kafka(journal) => journal.first_offset(0),
             Journal::Memory(_) => 0,
         }
     }
@@ -208,7 +245,7 @@ impl Journal {
     pub fn set_retention(&self, retention: Retention) {
         match self {
             Journal::Local(journal) => journal.set_retention(retention),
-            Journal::Memory(_) => {}
+            Journal::Kafka(_) | Journal::Memory(_) => {}
         }
     }
 
@@ -216,6 +253,7 @@ impl Journal {
     pub fn state(&self) -> JournalState {
         match self {
             Journal::Local(journal) => journal.state(),
+            Journal::Kafka(journal) => journal.state(),
             Journal::Memory(journal) => journal.state(),
         }
     }
@@ -224,6 +262,7 @@ impl Journal {
     pub fn stats(&self) -> JournalStats {
         match self {
             Journal::Local(journal) => journal.stats(),
+            Journal::Kafka(journal) => journal.stats(),
             Journal::Memory(journal) => journal.stats(),
         }
     }
@@ -234,6 +273,7 @@ impl Journal {
     pub fn close(&self) -> Result<(), AppendError> {
         match self {
             Journal::Local(journal) => journal.close(),
+            Journal::Kafka(journal) => journal.close(),
             Journal::Memory(journal) => journal.close(),
         }
     }
@@ -246,6 +286,7 @@ pub struct Reader(ReaderSource);
 #[derive(Debug)]
 enum ReaderSource {
     Local(local::LocalReader),
+    Kafka(kafka::KafkaReader),
     Memory(memory::MemoryReader),
 }
 
@@ -257,6 +298,7 @@ impl Reader {
         into.clear();
         match &mut self.0 {
             ReaderSource::Local(reader) => reader.next_batch(into, bytes_max),
+            ReaderSource::Kafka(reader) => reader.next_batch(into, bytes_max),
             ReaderSource::Memory(reader) => {
                 reader.next_batch(into, bytes_max);
                 Ok(())
@@ -268,6 +310,7 @@ impl Reader {
     pub fn position(&self) -> Offset {
         match &self.0 {
             ReaderSource::Local(reader) => reader.position(),
+            ReaderSource::Kafka(reader) => reader.position(),
             ReaderSource::Memory(reader) => reader.position(),
         }
     }
@@ -277,6 +320,7 @@ impl Reader {
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         match &mut self.0 {
             ReaderSource::Local(reader) => reader.poll_ready(context),
+            ReaderSource::Kafka(reader) => reader.poll_ready(context),
             ReaderSource::Memory(reader) => reader.poll_ready(context),
         }
     }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use wal_sidecar::journal::{
-    AppendError, Appender, Completion, Journal, JournalState, LocalJournal, LocalOptions,
-    MemoryJournal, MemoryOptions, Offset, OpenError, ReadBatch, ReadError, Reader, Retention,
+    AppendError, Appender, Completion, Journal, JournalState, KafkaJournal, KafkaOptions,
+    LocalJournal, LocalOptions, MemoryJournal, MemoryOptions, Offset, OpenError, ReadBatch,
+    ReadError, Reader, Retention,
 };
 use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind};
 use wal_sidecar::platform::Platform;
@@ -260,6 +261,20 @@ fn local_on_disk() {
     keeps_the_contract(|| {
         count.set(count.get() + 1);
         open(local(&directory.path().join(count.get().to_string()))).unwrap()
+    });
+}
+
+/// In one partition.
+#[test]
+fn kafka_in_a_mock() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    let count = std::cell::Cell::new(0);
+    keeps_the_contract(|| {
+        count.set(count.get() + 1);
+        let topic = format!("topic-{}", count.get());
+        cluster.create_topic(&topic, 1, 1).unwrap();
+        let options = KafkaOptions::new(cluster.bootstrap_servers(), topic);
+        Journal::Kafka(Arc::new(KafkaJournal::open(options).unwrap()))
     });
 }
 

@@ -51,6 +51,7 @@ impl Status {
             let journal = match namespace.journal.state() {
                 JournalState::Accepting => Ok(()),
                 JournalState::DiskFull => Err("the disk is full".to_owned()),
+                JournalState::Unavailable(reason) => Err(reason),
                 JournalState::Poisoned(reason) => Err(format!("{reason}; restart")),
             };
             let refuses = namespace.policy.load().refuses();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::{AppendError, Completion, Offset, Ticket};
-use super::{local, memory};
+use super::{kafka, local, memory};
 use crate::mutation::RecordBatch;
 
 /// So many empty batches are kept for the worker to fill again.
@@ -40,6 +40,7 @@ struct Rejected {
 #[derive(Debug)]
 pub(super) enum Inbox {
     Local(Arc<local::Inbox>),
+    Kafka(kafka::Inbox),
     Memory(Arc<memory::Shared>),
 }
 
@@ -70,6 +71,7 @@ impl Appender {
         let outcome = match (self.outbox.fence(ticket), &self.inbox) {
             (Some(error), _) => Err((staged, error)),
             (None, Inbox::Local(inbox)) => inbox.stage(staged),
+            (None, Inbox::Kafka(inbox)) => inbox.stage(staged),
             (None, Inbox::Memory(shared)) => shared.stage(staged),
         };
         match outcome {
@@ -136,6 +138,7 @@ impl Appender {
     pub fn has_room(&self) -> bool {
         match &self.inbox {
             Inbox::Local(inbox) => inbox.has_room(),
+            Inbox::Kafka(inbox) => inbox.has_room(),
             Inbox::Memory(shared) => shared.has_room(),
         }
     }

@@ -213,7 +213,7 @@ impl LocalJournal {
     pub fn flush(&self) -> Result<(), AppendError> {
         self.inbox.flush();
         match self.state() {
-            JournalState::Accepting => Ok(()),
+            JournalState::Accepting | JournalState::Unavailable(_) => Ok(()),
             JournalState::DiskFull => Err(AppendError::NotAppended("disk full".to_owned())),
             JournalState::Poisoned(reason) => Err(log::refused_by_poison(&reason)),
         }

@@ -123,7 +123,7 @@ impl MemoryJournal {
         let released = Vec::from(std::mem::take(&mut state.waiting));
         self.0.complete(state, released);
         match self.state() {
-            JournalState::Accepting => Ok(()),
+            JournalState::Accepting | JournalState::Unavailable(_) => Ok(()),
             JournalState::DiskFull => Err(AppendError::NotAppended("disk full".to_owned())),
             JournalState::Poisoned(reason) => Err(AppendError::NotAppended(reason)),
         }

@@ -87,7 +87,7 @@ impl Refusal<'_> {
                 self.metrics.uncertain.add(1);
                 answers::uncertain(&mut replies, self.writer, sequence, reason);
             }
-            AppendError::NotAppended(reason) => {
+            AppendError::NotAppended(reason) | AppendError::Skipped(reason) => {
                 if self.is_bypassed(batch, command) {
                     self.metrics.bypassed.add(1);
                     return None;

@@ -1,0 +1,189 @@
+//! Reads one partition of the topic.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::{Offset as Place, TopicPartitionList};
+
+use super::super::{Offset, ReadBatch, ReadError};
+use super::KafkaOptions;
+use super::context::Quiet;
+use super::shared::Shared;
+
+/// How long one look for a record that is there may take.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Reads from one place on. Connects at the first read.
+pub(in super::super) struct KafkaReader {
+    shared: Arc<Shared>,
+    options: KafkaOptions,
+    partition: u32,
+    position: Offset,
+    consumer: Option<BaseConsumer<Quiet>>,
+    /// The record that comes next, where it was looked at.
+    next: Option<OwnedMessage>,
+    waker: Arc<Mutex<Option<Waker>>>,
+}
+
+impl std::fmt::Debug for KafkaReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaReader")
+            .field("partition", &self.partition)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaReader {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        options: &KafkaOptions,
+        partition: u32,
+        position: Offset,
+    ) -> KafkaReader {
+        KafkaReader {
+            shared,
+            options: options.clone(),
+            partition,
+            position,
+            consumer: None,
+            next: None,
+            waker: Arc::default(),
+        }
+    }
+
+    pub(in super::super) fn position(&self) -> Offset {
+        self.position
+    }
+
+    /// Blocks while there are durable records that have not arrived.
+    pub(in super::super) fn next_batch(
+        &mut self,
+        into: &mut ReadBatch,
+        bytes_max: usize,
+    ) -> Result<(), ReadError> {
+        let deadline = Instant::now() + self.options.timeout;
+        while into.bytes() < bytes_max {
+            let patience = match into.is_empty() && self.position < self.end() {
+                true => LOOK,
+                false => Duration::ZERO,
+            };
+            match self.take(patience)? {
+                Some(message) => {
+                    self.position = message.offset() as Offset + 1;
+                    into.push(message.offset() as Offset, message.payload().unwrap_or(&[]));
+                }
+                None if patience.is_zero() => break,
+                None if deadline < Instant::now() => {
+                    return Err(self.failed("the brokers do not answer".to_owned()));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        self.shared.watch(cx.waker());
+        let is_closed = self.shared.is_closed();
+        if self.next.is_none() {
+            // An error comes up again when records are asked for.
+            self.next = self.take(Duration::ZERO).ok().flatten();
+        }
+        if self.next.is_some() || self.position < self.end() {
+            return Poll::Ready(true);
+        }
+        match is_closed {
+            true => Poll::Ready(false),
+            false => Poll::Pending,
+        }
+    }
+
+    /// What is known to be durable.
+    fn end(&self) -> Offset {
+        self.shared.durable_next(self.partition)
+    }
+
+    fn take(&mut self, patience: Duration) -> Result<Option<OwnedMessage>, ReadError> {
+        if let Some(next) = self.next.take() {
+            return Ok(Some(next));
+        }
+        if self.consumer.is_none() {
+            if self.end() < self.position {
+                // The brokers refuse to read from past the end.
+                return Ok(None);
+            }
+            self.consumer = Some(self.connect()?);
+        }
+        let Some(consumer) = &self.consumer else {
+            return Ok(None);
+        };
+        match consumer.poll(patience) {
+            None => Ok(None),
+            Some(Ok(message)) => Ok(Some(message.detach())),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(rdkafka::error::RDKafkaErrorCode::AutoOffsetReset) => {
+                    let first = consumer.fetch_watermarks(
+                        &self.options.topic,
+                        self.partition as i32,
+                        self.options.timeout,
+                    );
+                    let first = first.map_or(0, |(low, _)| low as Offset);
+                    Err(ReadError::Removed { first })
+                }
+                _ => {
+                    tracing::debug!(%error, "reading from kafka");
+                    Ok(None)
+                }
+            },
+        }
+    }
+
+    fn connect(&self) -> Result<BaseConsumer<Quiet>, ReadError> {
+        let mut config = self.options.client();
+        config
+            .set("group.id", "wal-sidecar")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .set("fetch.queue.backoff.ms", "10");
+        let mut consumer: BaseConsumer<Quiet> =
+            BaseConsumer::from_config_and_context(&config, Quiet)
+                .map_err(|error| self.failed(error.to_string()))?;
+        let waker = Arc::clone(&self.waker);
+        consumer.set_nonempty_callback(move || {
+            let waker = waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        });
+        let mut assignment = TopicPartitionList::new();
+        let place = Place::Offset(self.position as i64);
+        assignment
+            .add_partition_offset(&self.options.topic, self.partition as i32, place)
+            .and_then(|()| consumer.assign(&assignment))
+            .map_err(|error| self.failed(error.to_string()))?;
+        Ok(consumer)
+    }
+
+    fn failed(&self, reason: String) -> ReadError {
+        ReadError::Kafka {
+            topic: self.options.topic.clone(),
+            partition: self.partition,
+            reason,
+        }
+    }
+}
+
+/// Ending a consumer may wait for the brokers: nobody waits for that.
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.consumer.take() {
+            std::thread::spawn(move || drop(consumer));
+        }
+    }
+}

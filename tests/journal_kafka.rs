@@ -1,0 +1,203 @@
+//! The Kafka journal against a cluster that errs on demand.
+
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use wal_sidecar::journal::{
+    AppendError, Appender, Completion, JournalState, KafkaJournal, KafkaOptions,
+};
+use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind};
+
+/// How long a record may take in these tests.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(20);
+const TOPIC: &str = "wal";
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster(brokers: i32) -> Cluster {
+    let cluster = MockCluster::new(brokers).expect("a mock cluster");
+    cluster.create_topic(TOPIC, 4, 1).expect("a topic");
+    cluster
+}
+
+fn open(cluster: &Cluster) -> KafkaJournal {
+    KafkaJournal::open(KafkaOptions {
+        timeout: TIMEOUT,
+        ..KafkaOptions::new(cluster.bootstrap_servers(), TOPIC)
+    })
+    .expect("it opens")
+}
+
+/// One record each, keyed by its text.
+fn batch(records: &[&str]) -> RecordBatch {
+    let mut batch = RecordBatch::default();
+    for record in records {
+        let start = batch.bytes.len();
+        batch.bytes.extend_from_slice(record.as_bytes());
+        let end = batch.bytes.len();
+        batch.entries.push(RecordEntry {
+            end,
+            key: (start, end),
+            kind: RecordKind::Mutation,
+            sequence: 1,
+        });
+    }
+    batch
+}
+
+fn wait_for(appender: &mut Appender, count: usize) -> Vec<Completion> {
+    let mut done = Vec::new();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap().block_on(async {
+        while done.len() < count {
+            let polled = poll_fn(|context| appender.poll_completions(context, &mut done));
+            let polled = tokio::time::timeout(DEADLINE, polled).await;
+            polled.expect("it completes");
+        }
+    });
+    done
+}
+
+fn result(appender: &mut Appender) -> Result<u64, AppendError> {
+    wait_for(appender, 1).remove(0).result
+}
+
+#[test]
+fn what_brokers_get_over_is_not_noticed() {
+    let cluster = cluster(3);
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        ],
+    );
+    appender.submit(batch(&["a", "b", "c"]));
+    assert!(result(&mut appender).is_ok());
+    assert_eq!(journal.stats().records, 3);
+    assert_eq!(journal.state(), JournalState::Accepting);
+}
+
+#[test]
+fn what_a_broker_refuses_is_surely_not_there() {
+    let cluster = cluster(1);
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    appender.submit(batch(&["a"]));
+    assert!(result(&mut appender).is_ok());
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
+    appender.submit(batch(&["a"]));
+    let refused = result(&mut appender);
+    assert!(
+        matches!(refused, Err(AppendError::Skipped(_))),
+        "{refused:?}"
+    );
+    assert!(matches!(journal.state(), JournalState::Unavailable(_)));
+    // The producer believes it until it has asked for the topic again.
+    let deadline = Instant::now() + DEADLINE;
+    let next = loop {
+        appender.submit(batch(&["a"]));
+        match result(&mut appender) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(TIMEOUT / 20),
+            result => break result,
+        }
+    };
+    assert_eq!(next, Ok(1), "the refused ones are not there");
+    assert_eq!(journal.state(), JournalState::Accepting);
+}
+
+#[test]
+fn records_that_never_left_are_surely_not_there() {
+    let cluster = cluster(1);
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    appender.submit(batch(&["a"]));
+    assert!(result(&mut appender).is_ok());
+    cluster.broker_down(1).expect("down");
+    std::thread::sleep(Duration::from_millis(300));
+    let started = Instant::now();
+    appender.submit(batch(&["a", "b"]));
+    let lost = result(&mut appender);
+    let took = started.elapsed();
+    assert!(matches!(lost, Err(AppendError::Skipped(_))), "{lost:?}");
+    assert!(took < 2 * TIMEOUT, "it took {took:?}");
+    assert!(matches!(journal.state(), JournalState::Unavailable(_)));
+    cluster.broker_up(1).expect("up");
+    appender.submit(batch(&["a"]));
+    assert_eq!(result(&mut appender), Ok(1));
+    assert_eq!(journal.state(), JournalState::Accepting);
+}
+
+#[test]
+fn records_that_left_and_were_not_answered_may_be_there() {
+    let cluster = cluster(1);
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    appender.submit(batch(&["a"]));
+    assert!(result(&mut appender).is_ok());
+    cluster
+        .broker_round_trip_time(1, 3 * TIMEOUT)
+        .expect("slow");
+    appender.submit(batch(&["a"]));
+    let unknown = result(&mut appender);
+    assert!(
+        matches!(unknown, Err(AppendError::Unknown(_))),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn completions_keep_their_order_when_one_partition_is_slow() {
+    let cluster = cluster(2);
+    for partition in 0..4 {
+        let broker = if partition == 0 { 1 } else { 2 };
+        cluster
+            .partition_leader(TOPIC, partition, Some(broker))
+            .expect("a leader");
+    }
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    let keys: Vec<String> = (0..40).map(|key| format!("key {key}")).collect();
+    for key in &keys {
+        appender.submit(batch(&[key]));
+    }
+    wait_for(&mut appender, keys.len());
+    cluster
+        .broker_round_trip_time(1, TIMEOUT / 4)
+        .expect("slow");
+    let tickets: Vec<_> = keys
+        .iter()
+        .map(|key| appender.submit(batch(&[key])))
+        .collect();
+    let done = wait_for(&mut appender, keys.len());
+    assert_eq!(
+        done.iter().map(|one| one.ticket).collect::<Vec<_>>(),
+        tickets
+    );
+    assert!(done.iter().all(|one| one.result.is_ok()));
+}
+
+#[test]
+fn closing_does_not_hang_when_nobody_answers() {
+    let cluster = cluster(1);
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    appender.submit(batch(&["a"]));
+    assert!(result(&mut appender).is_ok());
+    cluster.broker_down(1).expect("down");
+    appender.submit(batch(&["b"]));
+    let started = Instant::now();
+    assert!(journal.close().is_err());
+    let took = started.elapsed();
+    assert!(took < 2 * TIMEOUT, "it took {took:?}");
+    assert!(result(&mut appender).is_err());
+}
