@@ -81,7 +81,11 @@ fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {
             elapsed_ms = started.elapsed().as_millis() as u64,
             "journal open"
         );
-        namespaces.push(Arc::new(Namespace::new(namespace, journal)?));
+        namespaces.push(Arc::new(Namespace::new(
+            namespace,
+            journal,
+            config.workers,
+        )?));
     }
     Ok(namespaces)
 }

@@ -441,7 +441,11 @@ fn forty_segments(limit: impl FnOnce(&mut LocalOptions)) -> (LocalJournal, Arc<M
 #[test]
 fn retention_by_size() {
     let (journal, _) = forty_segments(|options| options.retention_bytes = Some(10 * 4096));
-    journal.retain().unwrap();
+    // The journal's own housekeeping may be at it too, and not be done.
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while journal.first_offset() < 30 && std::time::Instant::now() < deadline {
+        journal.retain().unwrap();
+    }
     assert_eq!(journal.first_offset(), 30);
     let journal = Journal::Local(Arc::new(journal));
     assert_eq!(journal.stats().segments, 10);

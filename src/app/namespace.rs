@@ -31,11 +31,16 @@ pub(super) struct Namespace {
 
 /// Whether the datastore can be reached, as the workers' default links see it.
 pub(super) struct DatastoreStatus {
-    problem: Mutex<Option<String>>,
+    /// Each worker's.
+    problems: Mutex<Vec<Option<String>>>,
 }
 
 impl Namespace {
-    pub(super) fn new(config: &config::Namespace, journal: Journal) -> anyhow::Result<Namespace> {
+    pub(super) fn new(
+        config: &config::Namespace,
+        journal: Journal,
+        workers: usize,
+    ) -> anyhow::Result<Namespace> {
         let mut sockets = Vec::new();
         for address in &config.listen {
             let wanted = options::listen(address);
@@ -51,7 +56,7 @@ impl Namespace {
             addresses: sockets.iter().map(BoundSocket::address).collect(),
             sockets: Mutex::new(sockets),
             datastore: DatastoreStatus {
-                problem: Mutex::new(Some("not connected yet".to_owned())),
+                problems: Mutex::new(vec![Some("not connected yet".to_owned()); workers]),
             },
             listening: AtomicBool::new(false),
             clients: Arc::default(),
@@ -77,14 +82,20 @@ impl Namespace {
 }
 
 impl DatastoreStatus {
-    pub(super) fn set(&self, status: Result<(), &str>) {
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        *problem = status.err().map(str::to_owned);
+    pub(super) fn set(&self, worker: usize, status: Result<(), &str>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems[worker] = status.err().map(str::to_owned);
     }
 
+    /// The first problem that a worker has.
     pub(super) fn get(&self) -> Result<(), String> {
-        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        problem.clone().map_or(Ok(()), Err)
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems
+            .iter()
+            .flatten()
+            .next()
+            .cloned()
+            .map_or(Ok(()), Err)
     }
 }
 

@@ -194,7 +194,7 @@ fn serve(index: usize, parts: Parts, config: &Config, ended: &Rc<Notify>) -> Ser
     let links = {
         let (up, shared) = (Rc::clone(&up), Arc::clone(&shared));
         let on_change = move |status: Result<(), &str>| {
-            shared.datastore.set(status);
+            shared.datastore.set(index, status);
             match status {
                 Ok(()) => {
                     tracing::info!(namespace = shared.name, "datastore connected");
