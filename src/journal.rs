@@ -199,7 +199,7 @@ impl Journal {
     pub fn reader(&self, from: Offset) -> Reader {
         Reader(match self {
             Journal::Local(journal) => ReaderSource::Local(journal.reader(from)),
-            Journal::Kafka(journal) => ReaderSource::Kafka(journal.reader(0, from)),
+            Journal::Kafka(journal) => ReaderSource::Kafka(Box::new(journal.reader(0, from))),
             Journal::Memory(journal) => ReaderSource::Memory(journal.reader(from)),
         })
     }
@@ -286,7 +286,7 @@ pub struct Reader(ReaderSource);
 #[derive(Debug)]
 enum ReaderSource {
     Local(local::LocalReader),
-    Kafka(kafka::KafkaReader),
+    Kafka(Box<kafka::KafkaReader>),
     Memory(memory::MemoryReader),
 }
 

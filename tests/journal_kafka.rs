@@ -107,7 +107,7 @@ fn what_a_broker_refuses_is_surely_not_there() {
     let next = loop {
         appender.submit(batch(&["a"]));
         match result(&mut appender) {
-            Err(_) if Instant::now() < deadline => std::thread::sleep(TIMEOUT / 20),
+            Err(_) if Instant::now() < deadline => std::thread::park_timeout(TIMEOUT / 20),
             result => break result,
         }
     };
@@ -123,7 +123,7 @@ fn records_that_never_left_are_surely_not_there() {
     appender.submit(batch(&["a"]));
     assert!(result(&mut appender).is_ok());
     cluster.broker_down(1).expect("down");
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::park_timeout(Duration::from_millis(300));
     let started = Instant::now();
     appender.submit(batch(&["a", "b"]));
     let lost = result(&mut appender);

@@ -248,7 +248,7 @@ impl KafkaJournal {
         drop(self.shared.take_producer());
         let deadline = std::time::Instant::now() + END_TIMEOUT;
         while !poller.is_finished() && std::time::Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
+            thread::park_timeout(Duration::from_millis(5));
         }
         flushed
     }

@@ -95,7 +95,7 @@ fn wait_for(consumer: &BaseConsumer<Quiet>, options: &KafkaOptions) -> Result<To
             Ok(None) if deadline <= std::time::Instant::now() => {
                 return Err(open_error(options, "wait for", &"it has no leaders"));
             }
-            _ => std::thread::sleep(INTERVAL),
+            _ => std::thread::park_timeout(INTERVAL),
         }
     }
 }

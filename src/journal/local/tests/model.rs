@@ -162,6 +162,7 @@ impl World {
         match outcome.and_then(|()| self.log().commit()) {
             Ok(()) => self.records.append(&mut group),
             Err(AppendError::NotAppended(_)) => {}
+            Err(AppendError::Skipped(_)) => panic!("there is nothing to skip"),
             Err(AppendError::Unknown(_)) => {
                 assert!(self.unknown.is_empty(), "a poisoned journal takes nothing");
                 self.unknown = group;
@@ -184,6 +185,7 @@ impl World {
                 Ok(log) => return self.check_opened(log),
                 Err(OpenError::Damaged(damage)) => panic!("no damage was done, but: {damage}"),
                 Err(OpenError::Locked { .. }) => panic!("nobody has it"),
+                Err(OpenError::Kafka { .. }) => panic!("there is no Kafka in it"),
                 Err(OpenError::Io { .. }) => {
                     if let Some(seed) = self.power.take() {
                         self.disk.power_cut(&SeededRandom::new(seed));
