@@ -158,7 +158,7 @@ install_kafka() {
   install_maven
   [[ -n "${KAFKA_LIBRARIES:-}" ]] && return 0
   local major
-  major="$(java -version 2>&1 | sed -n '1s/.*"\([0-9]*\).*/\1/p')"
+  major="$(java -version 2>&1 | sed -n '1s/[^"]*"\([0-9]*\).*/\1/p')"
   ((${major:-0} >= 17)) || die "Apache Kafka needs Java 17 or newer, this is ${major:-unknown}"
   export KAFKA_LIBRARIES="$cache/kafka/lib"
   stamped "$KAFKA_LIBRARIES" "$(cksum <"$root/tests/kafka/pom.xml")" make_kafka_libraries
