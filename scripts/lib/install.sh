@@ -136,9 +136,10 @@ make_go_suite() {
   (cd "$1" && go build -o "$go_suite" . </dev/null)
 }
 
+install_maven() { install_debian mvn=maven java=default-jdk-headless; }
+
 install_java() {
-  command -v mvn >/dev/null || install_debian mvn=maven
-  command -v java >/dev/null || install_debian java=default-jdk-headless
+  install_maven
   # Suite.java is run from its source, which a plain runtime can't.
   java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || install_debian absent-jdk=default-jdk-headless
   local source="$root/tests/clients/java"
@@ -148,9 +149,31 @@ install_java() {
 
 make_java_libraries() {
   say "fetching Maven artifacts: $(sed -n 's/.*<artifactId>\(jedis\)<.*/\1/p' "$1/pom.xml")"
-  rm -f "$java_libraries"/*.jar
-  mvn -q -B -f "$1/pom.xml" -Dmaven.repo.local="$cache/maven" dependency:copy-dependencies \
-    -DincludeScope=runtime -DoutputDirectory="$java_libraries" </dev/null
+  copy_artifacts "$1/pom.xml" "$java_libraries"
+}
+
+# copy_artifacts POM DIRECTORY: the jars a POM names, and those they need.
+copy_artifacts() {
+  rm -f "$2"/*.jar
+  mvn -q -B -f "$1" -Dmaven.repo.local="$cache/maven" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$2" </dev/null
+}
+
+# Apache Kafka: $KAFKA_LIBRARIES is the directory of its jars afterwards. One
+# that is set already is somebody's own, and used as it is.
+install_kafka() {
+  install_maven
+  [[ -n "${KAFKA_LIBRARIES:-}" ]] && return 0
+  local major
+  major="$(java -version 2>&1 | sed -n '1s/[^"]*"\([0-9]*\).*/\1/p')"
+  ((${major:-0} >= 17)) || die "Apache Kafka needs Java 17 or newer, this is ${major:-unknown}"
+  export KAFKA_LIBRARIES="$cache/kafka/lib"
+  stamped "$KAFKA_LIBRARIES" "$(cksum <"$root/tests/kafka/pom.xml")" make_kafka_libraries
+}
+
+make_kafka_libraries() {
+  say "fetching Apache Kafka $(sed -n '/>kafka_/{n;s/.*<version>\(.*\)<.*/\1/p}' "$root/tests/kafka/pom.xml")"
+  copy_artifacts "$root/tests/kafka/pom.xml" "$KAFKA_LIBRARIES"
 }
 
 install_envoy() {

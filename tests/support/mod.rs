@@ -13,6 +13,7 @@
 
 pub mod http;
 pub mod journal;
+pub mod kafka;
 pub mod process;
 pub mod random;
 pub mod redis;
@@ -20,6 +21,7 @@ pub mod resp;
 pub mod sidecar;
 pub mod wait;
 
+pub use kafka::{Cluster, Kafka};
 pub use random::Random;
 pub use redis::{Redis, RedisOptions};
 pub use resp::Client;
