@@ -16,9 +16,8 @@
 //! - Offsets are dense: a batch of n records takes n offsets, one after another.
 //!
 //! A backend that can fail some records of a hand-over alone (Kafka) reports
-//! [`AppendError::Unknown`] for the whole of it when any may have been stored.
-//! Where a caller gains from more, `Completion` gets a further field that lists
-//! the failed entries by index; `result` then stays the verdict on the whole.
+//! [`AppendError::Unknown`] for the whole of it when any may have been stored,
+//! and a [`Verdict`] on each.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +59,20 @@ pub struct Completion {
     /// The batch, to be filled again: emptied where it was appended, as it was
     /// handed over where it was not.
     pub recycled: RecordBatch,
+    /// What became of each record, where that is not the same for all of them;
+    /// empty else. `result` is then the verdict on the whole.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What became of one record of a hand-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It is durable.
+    Stored,
+    /// It is not in the journal, nor will it be.
+    Absent,
+    /// It may be in the journal.
+    Unknown,
 }
 
 /// Why records were not made durable.

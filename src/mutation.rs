@@ -35,6 +35,8 @@ pub struct RecordBatch {
     pub bytes: Vec<u8>,
     /// Where each record ends in `bytes`, and what it is.
     pub entries: Vec<RecordEntry>,
+    /// Who wrote the records; 0 while there is none.
+    pub writer: u64,
 }
 
 /// What a backend has to know of a record without decoding it.
@@ -49,6 +51,8 @@ pub struct RecordEntry {
     pub kind: RecordKind,
     /// The record's sequence.
     pub sequence: u64,
+    /// The record's hybrid logical clock.
+    pub hlc: u64,
 }
 
 /// Which body a record has.
@@ -74,6 +78,7 @@ impl RecordBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.writer = 0;
     }
 
     /// The encoded bytes of each record, in order.

@@ -31,6 +31,7 @@ fn fill(batch: &mut RecordBatch, records: &[&str]) {
             key: (0, 0),
             kind: RecordKind::Mutation,
             sequence: 1,
+            hlc: 0,
         });
     }
 }

@@ -44,6 +44,7 @@ fn batch(records: &[&str]) -> RecordBatch {
             key: (start, end),
             kind: RecordKind::Mutation,
             sequence: 1,
+            hlc: 0,
         });
     }
     batch

@@ -189,6 +189,7 @@ impl Staged {
             ticket: self.ticket,
             result,
             recycled,
+            verdicts: Vec::new(),
         }
     }
 }
