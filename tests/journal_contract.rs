@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use wal_sidecar::journal::{
-    AppendError, Appender, Completion, Journal, JournalState, KafkaJournal, KafkaOptions,
+    AppendError, Appender, Completion, First, Journal, JournalState, KafkaJournal, KafkaOptions,
     LocalJournal, LocalOptions, MemoryJournal, MemoryOptions, Offset, OpenError, ReadBatch,
-    ReadError, Reader, Retention,
+    ReadError, Reader, Retention, SpoolJournal, SpoolOptions,
 };
 use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind};
 use wal_sidecar::platform::Platform;
@@ -277,6 +277,28 @@ fn kafka_in_a_mock() {
         let options = KafkaOptions::new(cluster.bootstrap_servers(), topic);
         Journal::Kafka(Arc::new(KafkaJournal::open(options).unwrap()))
     });
+}
+
+/// Both ways round.
+#[test]
+fn spool_in_front_of_a_mock() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    for first in [First::Local, First::Kafka] {
+        let count = std::cell::Cell::new(0);
+        let directory = tempfile::tempdir().unwrap();
+        keeps_the_contract(|| {
+            count.set(count.get() + 1);
+            let topic = format!("{first:?}-{}", count.get());
+            cluster.create_topic(&topic, 1, 1).unwrap();
+            let options = SpoolOptions {
+                local: local(&directory.path().join(&topic)),
+                kafka: KafkaOptions::new(cluster.bootstrap_servers(), topic),
+                first,
+                patience: DEADLINE,
+            };
+            Journal::Spool(Arc::new(SpoolJournal::open(options).unwrap()))
+        });
+    }
 }
 
 #[test]

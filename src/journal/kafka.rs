@@ -30,7 +30,7 @@ use super::{AppendError, JournalState, JournalStats, Offset, OpenError};
 use shared::Shared;
 
 pub(super) use reader::KafkaReader;
-pub(super) use shared::Inbox;
+pub(super) use shared::{Inbox, OnFailure};
 
 mod context;
 mod link;
@@ -205,13 +205,12 @@ impl KafkaJournal {
 
     /// See [`super::Journal::appender`].
     pub fn appender(&self) -> Appender {
-        Appender::new(appender::Inbox::Kafka(self.inbox(false)))
+        Appender::new(appender::Inbox::Kafka(self.inbox(OnFailure::Tell)))
     }
 
-    /// An appender's way in; where it `diverts`, its hand-overs never fail:
-    /// they wait to be taken by [`Shared::take_pending`].
-    pub(super) fn inbox(&self, diverts: bool) -> Inbox {
-        let queue = self.shared.add_queue(diverts);
+    /// An appender's way in.
+    pub(super) fn inbox(&self, on_failure: OnFailure) -> Inbox {
+        let queue = self.shared.add_queue(on_failure);
         Inbox::new(&self.shared, queue)
     }
 

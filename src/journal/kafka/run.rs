@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::producer::BaseProducer;
+use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::super::OpenError;
 use super::context::Reports;
@@ -35,8 +35,9 @@ pub(super) fn run(
     found: &Sender<Result<(), OpenError>>,
 ) {
     let mut is_first = true;
+    let mut producer = None;
     while !shared.ended.load(Ordering::SeqCst) {
-        match connect(options, shared) {
+        match connect(options, shared, &mut producer) {
             Ok(link) => {
                 let link = Arc::new(link);
                 drop(shared.set_link(Some(Arc::clone(&link))));
@@ -67,11 +68,27 @@ pub(super) fn run(
     }
 }
 
-fn connect(options: &KafkaOptions, shared: &Arc<Shared>) -> Result<Link, NoTopic> {
-    let topic = topic::ensure(options)?;
+/// The producer is made first: it takes half a second until it may send, which
+/// it spends while the topic is looked for.
+fn connect(
+    options: &KafkaOptions,
+    shared: &Arc<Shared>,
+    made: &mut Option<BaseProducer<Reports>>,
+) -> Result<Link, NoTopic> {
     let reports = Reports(Arc::clone(shared));
-    let producer = BaseProducer::from_config_and_context(&options.producer(), reports)
-        .map_err(|error| NoTopic::Forever(open_error(options, "start a producer for", &error)))?;
+    let producer = match made.take() {
+        Some(producer) => producer,
+        None => BaseProducer::from_config_and_context(&options.producer(), reports).map_err(
+            |error| NoTopic::Forever(open_error(options, "start a producer for", &error)),
+        )?,
+    };
+    let producer = made.insert(producer);
+    let topic = topic::ensure(options)?;
+    // The first record is not to wait for where it has to go.
+    let _ = producer
+        .client()
+        .fetch_metadata(Some(&options.topic), options.timeout);
+    let producer = made.take().expect("it was put there");
     shared.found(&topic.ends);
     Ok(Link {
         producer,

@@ -16,6 +16,9 @@ use super::super::{AppendError, JournalState, JournalStats, Offset, RECORD_BYTES
 use super::KafkaOptions;
 use super::link::{Link, Sent, is_keyless};
 
+/// How long a record waits that could go elsewhere while no broker is there.
+const PATIENCE_WITHOUT_BROKERS: Duration = Duration::from_millis(50);
+
 /// Where a message was stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delivered {
@@ -52,11 +55,24 @@ struct State {
 }
 
 /// The hand-overs of an appender that have not been told, in order.
-#[derive(Default)]
 struct Queue {
     slots: VecDeque<usize>,
-    /// Whether one that failed waits to be taken elsewhere.
-    diverts: bool,
+    on_failure: OnFailure,
+    /// Whether one has failed, and nothing may follow it.
+    stopped: bool,
+}
+
+/// What follows when a hand-over of an appender fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum OnFailure {
+    /// It is told.
+    Tell,
+    /// It is told, and nothing more is taken until the appender resumes: what
+    /// follows must not get into the log before it.
+    Stop,
+    /// Nothing more is taken, and it waits to be taken elsewhere itself, by
+    /// [`Shared::take_pending`].
+    Divert,
 }
 
 struct HandOver {
@@ -116,11 +132,12 @@ impl Shared {
     }
 
     /// One more appender.
-    pub(super) fn add_queue(&self, diverts: bool) -> usize {
+    pub(super) fn add_queue(&self, on_failure: OnFailure) -> usize {
         let mut state = self.state();
         state.queues.push(Queue {
-            diverts,
-            ..Queue::default()
+            slots: VecDeque::new(),
+            on_failure,
+            stopped: false,
         });
         state.queues.len() - 1
     }
@@ -163,6 +180,16 @@ impl Shared {
         let messages = link.messages_of(&batch);
         let slot = {
             let mut state = self.state();
+            if state.queues[queue].stopped {
+                drop(state);
+                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let reason = "an earlier record failed".to_owned();
+                let staged = Staged {
+                    records: batch,
+                    ..staged
+                };
+                return Err((staged, AppendError::NotAppended(reason)));
+            }
             let slot = state.hand_overs.insert(HandOver {
                 staged: Some(staged),
                 queue,
@@ -186,6 +213,9 @@ impl Shared {
             staged.records = batch;
         }
         hand_over.note_unsent(sent, records);
+        let has_failed = hand_over.error.is_some();
+        let queue = &mut state.queues[queue];
+        queue.stopped |= has_failed && queue.on_failure != OnFailure::Tell;
         self.tell(state, slot);
         Ok(())
     }
@@ -219,6 +249,9 @@ impl Shared {
                     state.unavailable = Some(error.to_string());
                 }
                 state.hand_overs[slot].fail(entry, error);
+                let queue = state.hand_overs[slot].queue;
+                let queue = &mut state.queues[queue];
+                queue.stopped |= queue.on_failure != OnFailure::Tell;
             }
         }
         state.hand_overs[slot].remaining -= 1;
@@ -242,7 +275,8 @@ impl Shared {
         let mut outbox = None;
         while let Some(&slot) = state.queues[queue].slots.front() {
             let hand_over = &state.hand_overs[slot];
-            let diverts = state.queues[queue].diverts && hand_over.error.is_some();
+            let diverts =
+                state.queues[queue].on_failure == OnFailure::Divert && hand_over.error.is_some();
             if hand_over.remaining != 0 || diverts {
                 break;
             }
@@ -291,7 +325,8 @@ impl Shared {
         let mut state = self.state();
         let state = &mut *state;
         let mut taken = Vec::new();
-        for queue in state.queues.iter_mut().filter(|queue| queue.diverts) {
+        for queue in state.queues.iter_mut().filter(|queue| queue.diverts()) {
+            queue.stopped = true;
             for slot in std::mem::take(&mut queue.slots) {
                 let hand_over = &mut state.hand_overs[slot];
                 taken.extend(hand_over.staged.take());
@@ -309,13 +344,41 @@ impl Shared {
     /// longer than `patience`.
     pub(in super::super) fn has_to_divert(&self, patience: Duration) -> bool {
         let state = self.state();
-        let mut queues = state.queues.iter().filter(|queue| queue.diverts);
+        let patience = match state.unavailable {
+            // There is nobody to be waited for.
+            Some(_) => patience.min(PATIENCE_WITHOUT_BROKERS),
+            None => patience,
+        };
+        let mut queues = state.queues.iter().filter(|queue| queue.diverts());
         queues.any(|queue| {
             let oldest = queue.slots.front().map(|slot| &state.hand_overs[*slot]);
-            let failed = |slot: &usize| state.hand_overs[*slot].error.is_some();
-            oldest.is_some_and(|oldest| patience <= oldest.since.elapsed())
-                || queue.slots.iter().any(failed)
+            let is_late = |oldest: &HandOver| patience <= oldest.since.elapsed();
+            oldest.is_some_and(|oldest| queue.stopped || is_late(oldest))
         })
+    }
+
+    /// Takes hand-overs of diverting appenders again.
+    pub(in super::super) fn resume_diverting(&self) {
+        let mut state = self.state();
+        for queue in state.queues.iter_mut().filter(|queue| queue.diverts()) {
+            debug_assert!(queue.slots.is_empty());
+            queue.stopped = false;
+        }
+    }
+
+    /// Blocks until no diverting appender's hand-over waits here.
+    pub(in super::super) fn wait_until_none_is_pending(&self) {
+        let mut state = self.state();
+        let is_pending = |queue: &Queue| queue.diverts() && !queue.slots.is_empty();
+        while state.queues.iter().any(is_pending) {
+            let woken = self.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Wakes whoever waits for hand-overs that were taken elsewhere.
+    pub(in super::super) fn notify(&self) {
+        self.changed.notify_all();
     }
 
     /// Blocks until all that was handed over before has been told; whether it
@@ -353,7 +416,7 @@ impl Shared {
     }
 
     /// Whether nothing is on its way.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in super::super) fn is_settled(&self) -> bool {
         let state = self.state();
         let mut all = state.hand_overs.iter();
         all.all(|(_, hand_over)| hand_over.remaining == 0)
@@ -419,6 +482,12 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    fn diverts(&self) -> bool {
+        self.on_failure == OnFailure::Divert
+    }
 }
 
 impl HandOver {
@@ -494,6 +563,11 @@ impl Inbox {
     /// Takes a hand-over, or gives it back with the reason.
     pub(in super::super) fn stage(&self, staged: Staged) -> Result<(), (Staged, AppendError)> {
         self.shared.stage(self.queue, staged)
+    }
+
+    /// Takes hand-overs again after one failed.
+    pub(in super::super) fn resume(&self) {
+        self.shared.state().queues[self.queue].stopped = false;
     }
 
     pub(in super::super) fn has_room(&self) -> bool {
