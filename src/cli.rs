@@ -7,7 +7,8 @@ mod directory;
 pub mod journal;
 mod run;
 
-use crate::config::Config;
+use crate::config::{Backend, Config};
+use crate::journal::KafkaOptions;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -200,6 +201,27 @@ fn load(file: &Path) -> Result<Config, BadUsage> {
                 "the configuration is wrong in {count} places\n{error}"
             )),
         }
+    })
+}
+
+/// Says what is wrong with the properties that are passed to librdkafka, which
+/// alone knows them.
+fn check_kafka(config: &Config, file: &Path) -> Result<(), BadUsage> {
+    if !matches!(config.journal.backend, Backend::Kafka | Backend::Spool) {
+        return Ok(());
+    }
+    let properties = config.journal.kafka.properties.iter();
+    let options = KafkaOptions {
+        properties: properties
+            .map(|one| (one.name.clone(), one.value.expose().to_owned()))
+            .collect(),
+        ..KafkaOptions::new(config.journal.brokers.join(","), "topic")
+    };
+    options.check().map_err(|error| {
+        BadUsage(format!(
+            "the configuration is wrong\n{}: journal.kafka.properties: {error}",
+            file.display()
+        ))
     })
 }
 

@@ -23,6 +23,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer as _;
 
 use super::appender::{self, Appender};
@@ -106,6 +108,15 @@ impl KafkaOptions {
             properties: Vec::new(),
             headers: Vec::new(),
         }
+    }
+
+    /// Says what librdkafka thinks of the properties, without asking a broker.
+    pub fn check(&self) -> Result<(), String> {
+        let producer = self.producer().create_native_config();
+        producer.map_err(|error| error.to_string())?;
+        let client: Result<BaseConsumer, KafkaError> =
+            self.client().set("group.id", "wal-sidecar").create();
+        client.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// What all clients of this journal have in common.
