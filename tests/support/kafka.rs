@@ -162,6 +162,66 @@ impl Cluster {
         assert!(self.accepts(node), "broker {node} gets its own ports back");
     }
 
+    /// Starts all that do not run; all accept when this returns.
+    pub fn restart_all(&mut self) {
+        let stopped: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].running.is_none())
+            .collect();
+        // Alone, none of them would accept.
+        for node in &stopped {
+            self.spawn(*node);
+        }
+        for node in stopped {
+            assert!(self.accepts(node), "broker {node} gets its own ports back");
+        }
+    }
+
+    /// Sends a running broker a signal.
+    pub fn signal(&self, node: usize, signal: Signal) {
+        let running = self.nodes[node].running.as_ref();
+        running.expect("it runs").process.signal(signal);
+    }
+
+    /// From now on a broker can't write beyond so many bytes of any file, as if
+    /// its disk were full.
+    pub fn limit_file_size(&self, node: usize, bytes: u64) {
+        let running = self.nodes[node].running.as_ref().expect("it runs");
+        let status = Command::new("prlimit")
+            .arg(format!("--pid={}", running.process.id()))
+            .arg(format!("--fsize={bytes}"))
+            .status()
+            .expect("prlimit is part of every Debian");
+        assert!(status.success(), "prlimit: {status}");
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) {
+        let options = AdminOptions::new()
+            .request_timeout(Some(ADMIN_DEADLINE))
+            .operation_timeout(Some(ADMIN_DEADLINE));
+        let admin = admin(&self.bootstrap());
+        let deleted = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime without drivers")
+            .block_on(admin.delete_topics(&[name], &options))
+            .unwrap_or_else(|error| panic!("delete topic {name}: {error}"));
+        for result in deleted {
+            result.unwrap_or_else(|(_, error)| panic!("delete topic {name}: {error}"));
+        }
+    }
+
+    /// Each partition's first replica leads it again.
+    pub fn elect_preferred_leaders(&self) {
+        let mut command = java("-Xmx128m");
+        command
+            .arg("org.apache.kafka.tools.LeaderElectionCommand")
+            .args(["--bootstrap-server", &self.bootstrap()])
+            .args(["--election-type", "preferred", "--all-topic-partitions"]);
+        let mut tool = Process::start("Apache Kafka's election tool", &mut command);
+        let status = tool.wait(ADMIN_DEADLINE);
+        assert!(status.success(), "elect: {}", tool.lines().join("\n"));
+    }
+
     /// The broker that leads a partition, by what the rest know: just after
     /// `kill` that may still be the one that was killed.
     pub fn leader_of(&self, topic: &str, partition: i32) -> usize {
