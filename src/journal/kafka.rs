@@ -32,7 +32,7 @@ use super::{AppendError, JournalState, JournalStats, Offset, OpenError};
 use shared::Shared;
 
 pub(super) use reader::KafkaReader;
-pub(super) use shared::{Inbox, OnFailure};
+pub(super) use shared::{Inbox, OnFailure, QueueNumber};
 
 mod context;
 mod link;

@@ -19,7 +19,8 @@
 //! # Invariants
 //! - `shipped <= durable <= appended`, as offsets of the local journal; records
 //!   from `shipped` on are held against retention.
-//! - Nothing is given to the producer directly while there is something to ship.
+//! - Nothing is given to the producer directly before all of the files' records
+//!   are given to it.
 //! - In a partition, the first copies of a writer's records are in the order of
 //!   their sequences.
 
@@ -207,6 +208,9 @@ impl SpoolJournal {
 
     /// See [`super::Journal::flush`].
     pub fn flush(&self) -> Result<(), AppendError> {
+        while self.shared.is_holding() {
+            thread::park_timeout(Duration::from_millis(1));
+        }
         // What Kafka does not acknowledge goes to the files before long.
         self.shared.kafka.shared().wait_until_none_is_pending();
         self.shared.local.flush()

@@ -1,7 +1,7 @@
 //! A topic, read to its end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -49,7 +49,9 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Vec<Entry>> {
     consumer.assign(&all).expect("assign");
     let mut found: Vec<Vec<Entry>> = vec![Vec::new(); count];
     let mut ended = BTreeSet::new();
-    until("the topic's end", DEADLINE, || {
+    let end = Instant::now() + DEADLINE;
+    while ended.len() < count {
+        assert!(Instant::now() < end, "waited in vain for the topic's end");
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
                 let payload = message.payload().expect("every message has a record");
@@ -65,8 +67,7 @@ pub fn read(bootstrap: &str, topic: &str) -> Vec<Vec<Entry>> {
             // A broker may be away: another has the records.
             Some(Err(_)) | None => {}
         }
-        (ended.len() == count).then_some(())
-    });
+    }
     // Can block without end where a broker does not answer.
     std::thread::spawn(move || drop(consumer));
     found

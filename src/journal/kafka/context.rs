@@ -24,15 +24,18 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.0.set_unavailable("all Kafka brokers are down");
+                if self.0.set_unavailable("all Kafka brokers are down") {
+                    tracing::warn!("all Kafka brokers are down");
+                }
             }
             Some(RDKafkaErrorCode::Fatal) => {
+                tracing::warn!(%error, reason, "kafka");
                 self.0.set_unavailable(reason);
                 self.0.broken.store(true, Ordering::SeqCst);
             }
-            _ => {}
+            // The log says it too.
+            _ => tracing::debug!(%error, reason, "kafka"),
         }
-        tracing::warn!(%error, reason, "kafka");
     }
 }
 

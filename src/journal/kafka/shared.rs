@@ -19,6 +19,9 @@ use super::link::{Link, Sent, is_keyless};
 /// How long a record waits that could go elsewhere while no broker is there.
 const PATIENCE_WITHOUT_BROKERS: Duration = Duration::from_millis(50);
 
+/// Names an appender's queue.
+pub(in super::super) type QueueNumber = usize;
+
 /// Where a message was stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delivered {
@@ -156,7 +159,12 @@ impl Shared {
         })
     }
 
-    fn stage(&self, queue: usize, mut staged: Staged) -> Result<(), (Staged, AppendError)> {
+    /// Takes a hand-over, or gives it back with the reason.
+    pub(in super::super) fn stage(
+        &self,
+        queue: QueueNumber,
+        mut staged: Staged,
+    ) -> Result<(), (Staged, AppendError)> {
         let waiting = self.waiting_bytes();
         if self.bytes_max <= waiting {
             let reason = format!("journal backlog of {waiting} bytes waits for Kafka");
@@ -213,9 +221,9 @@ impl Shared {
             staged.records = batch;
         }
         hand_over.note_unsent(sent, records);
-        let has_failed = hand_over.error.is_some();
-        let queue = &mut state.queues[queue];
-        queue.stopped |= has_failed && queue.on_failure != OnFailure::Tell;
+        if hand_over.error.is_some() {
+            state.stop_behind(queue);
+        }
         self.tell(state, slot);
         Ok(())
     }
@@ -250,8 +258,7 @@ impl Shared {
                 }
                 state.hand_overs[slot].fail(entry, error);
                 let queue = state.hand_overs[slot].queue;
-                let queue = &mut state.queues[queue];
-                queue.stopped |= queue.on_failure != OnFailure::Tell;
+                state.stop_behind(queue);
             }
         }
         state.hand_overs[slot].remaining -= 1;
@@ -353,7 +360,7 @@ impl Shared {
         queues.any(|queue| {
             let oldest = queue.slots.front().map(|slot| &state.hand_overs[*slot]);
             let is_late = |oldest: &HandOver| patience <= oldest.since.elapsed();
-            oldest.is_some_and(|oldest| queue.stopped || is_late(oldest))
+            queue.stopped || oldest.is_some_and(is_late)
         })
     }
 
@@ -484,6 +491,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl State {
+    /// A record of the queue has failed. In a spool, none may get into the log
+    /// before it that was made later: whichever way it goes.
+    fn stop_behind(&mut self, queue: QueueNumber) {
+        if self.queues[queue].on_failure != OnFailure::Tell {
+            for queue in &mut self.queues {
+                queue.stopped |= queue.on_failure != OnFailure::Tell;
+            }
+        }
+    }
+}
+
 impl Queue {
     fn diverts(&self) -> bool {
         self.on_failure == OnFailure::Divert
@@ -563,6 +582,10 @@ impl Inbox {
     /// Takes a hand-over, or gives it back with the reason.
     pub(in super::super) fn stage(&self, staged: Staged) -> Result<(), (Staged, AppendError)> {
         self.shared.stage(self.queue, staged)
+    }
+
+    pub(in super::super) fn queue(&self) -> QueueNumber {
+        self.queue
     }
 
     /// Takes hand-overs again after one failed.

@@ -28,6 +28,12 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(250);
 /// How often acknowledgements are looked at that are late.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Kafka keeps up while it acknowledges a batch in this time.
+const KEEPING_UP: Duration = Duration::from_millis(100);
+
+/// How often the way back is looked at.
+const RETURN_INTERVAL: Duration = Duration::from_millis(1);
+
 /// How long it waits after Kafka refused, doubled each time up to the second.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -56,6 +62,8 @@ struct InFlight {
     bytes: u64,
     /// When its first record was made.
     made_ms: u64,
+    /// When it was given to Kafka.
+    since: Instant,
 }
 
 /// Wakes a thread that is parked.
@@ -100,32 +108,47 @@ impl Shipper {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         while !self.shared.ended.load(Ordering::SeqCst) {
+            let has_told = self.take_completions(&mut context);
+            self.begin_again();
             if self.is_direct() {
                 self.watch();
                 continue;
             }
-            let has_told = self.take_completions(&mut context);
-            self.begin_again();
             let has_sent = self.send();
             self.note_oldest();
-            if has_told || has_sent {
+            if self.shared.try_return(self.given()) {
                 continue;
             }
-            if self.in_flight.is_empty() && self.failed.is_none() && self.shared.try_return() {
-                self.shared.shipped.write();
+            if has_told || has_sent {
                 continue;
             }
             // Registers for what becomes durable in the files.
             let is_more = self.reader.poll_ready(&mut context) == Poll::Ready(true);
-            let can_send = self.can_send();
-            if !(is_more && can_send) {
-                let pause = self.pause_until.map_or(IDLE_INTERVAL, |until| {
-                    until.saturating_duration_since(Instant::now())
-                });
-                thread::park_timeout(pause.clamp(Duration::from_millis(1), IDLE_INTERVAL));
+            if !(is_more && self.can_send()) {
+                thread::park_timeout(self.pause());
             }
         }
         self.shared.shipped.write();
+    }
+
+    /// How long there is nothing to do unless somebody wakes this thread.
+    fn pause(&self) -> Duration {
+        let pause = self.pause_until.map_or(IDLE_INTERVAL, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        // Clients wait during the way back.
+        let longest = match self.shared.is_returning() {
+            true => RETURN_INTERVAL,
+            false => IDLE_INTERVAL,
+        };
+        pause.clamp(RETURN_INTERVAL, longest)
+    }
+
+    /// Up to where Kafka was given the records, if it keeps up with them.
+    fn given(&self) -> Option<Offset> {
+        let oldest = self.in_flight.front().map(|batch| batch.since.elapsed());
+        let keeps_up = oldest.is_none_or(|age| age < KEEPING_UP);
+        (keeps_up && self.failed.is_none()).then(|| self.reader.position())
     }
 
     fn is_direct(&self) -> bool {
@@ -134,6 +157,9 @@ impl Shipper {
 
     /// Looks whether Kafka acknowledges in time.
     fn watch(&mut self) {
+        if self.in_flight.is_empty() {
+            self.shared.shipped.write();
+        }
         if let Some(reason) = self.shared.has_to_divert() {
             let mut route = self.shared.route();
             self.shared.divert(&mut route, &reason);
@@ -245,6 +271,7 @@ impl Shipper {
             records: batch.entries.len() as u64,
             bytes: batch.bytes.len() as u64,
             made_ms: made_ms(&batch),
+            since: Instant::now(),
         };
         let ticket = self.appender.submit(batch);
         self.in_flight.push_back(InFlight {
