@@ -28,6 +28,8 @@ mod namespace;
 mod options;
 mod worker;
 
+pub use options::kafka as kafka_options;
+
 use health::Status;
 use namespace::Namespace;
 use worker::Worker;

@@ -10,6 +10,7 @@ mod run;
 use crate::config::{Backend, Config};
 use crate::journal::KafkaOptions;
 use clap::{Args, Parser, Subcommand};
+use directory::Place;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ Examples:
   wal-sidecar journal stats --json
 
 All of them work beside a running wal-sidecar and on the journal of one that
-was stopped.";
+was stopped. With backend = \"kafka\" or \"spool\" they read the topic.";
 
 /// A sidecar proxy that journals every cache mutation before forwarding it.
 #[derive(Debug, Parser)]
@@ -97,6 +98,9 @@ enum JournalCommand {
         /// Begin at this offset; the first there is if not given
         #[arg(long, value_name = "OFFSET")]
         from: Option<u64>,
+        /// Of a journal in Kafka, only this partition
+        #[arg(long, value_name = "NUMBER")]
+        partition: Option<u32>,
         /// Go on with records as they are written
         #[arg(long, short)]
         follow: bool,
@@ -104,7 +108,8 @@ enum JournalCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Check every record's checksum and order; exit code 1 where one is wrong
+    /// Check every record's checksum and order, and that none is missing; exit
+    /// code 1 where something is wrong
     Verify {
         #[command(flatten)]
         journal: directory::Options,
@@ -170,8 +175,17 @@ fn execute_journal(
     let (JournalCommand::Tail { journal, .. }
     | JournalCommand::Verify { journal, .. }
     | JournalCommand::Stats { journal, .. }) = command;
-    let directory = directory::choose(journal, file)?;
+    let directory = match directory::choose(journal, file)? {
+        Place::Directory(directory) => directory,
+        Place::Topic(topic) => return look_at_topic(command, &topic, out),
+    };
     match *command {
+        JournalCommand::Tail {
+            partition: Some(_), ..
+        } => {
+            let message = "--partition is for journals in Kafka; a journal in files has one";
+            return Err(BadUsage(message.to_owned()).into());
+        }
         JournalCommand::Tail {
             from, follow, json, ..
         } => {
@@ -184,6 +198,37 @@ fn execute_journal(
         }
         JournalCommand::Stats { json, .. } => {
             journal::stats(&directory, &journal::StatsOptions { json }, out)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn look_at_topic(
+    command: &JournalCommand,
+    topic: &KafkaOptions,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    match *command {
+        JournalCommand::Tail {
+            from,
+            follow,
+            json,
+            partition,
+            ..
+        } => {
+            if from.is_some() && partition.is_none() {
+                let message = "--from is an offset of one partition; choose it with --partition";
+                return Err(BadUsage(message.to_owned()).into());
+            }
+            let options = journal::TailOptions { from, follow, json };
+            journal::topic::tail(topic, partition, &options, out)?;
+        }
+        JournalCommand::Verify { json, .. } => {
+            let options = journal::VerifyOptions { json };
+            return Ok(journal::topic::verify(topic, &options, out)?.into());
+        }
+        JournalCommand::Stats { json, .. } => {
+            journal::topic::stats(topic, &journal::StatsOptions { json }, out)?;
         }
     }
     Ok(ExitCode::SUCCESS)

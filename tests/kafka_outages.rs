@@ -185,6 +185,10 @@ impl Setting {
             assert!(!journaled.contains(id.as_str()), "{id} was refused");
         }
         self.check_order(&partitions);
+        let verified = self.sidecar.command(&["journal", "verify"]);
+        let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert!(verified.status.success(), "{said}");
+        print!("{said}");
         println!(
             "{} acknowledged, {} refused, {} uncertain, slowest {:?}, {copies} copies",
             answers.acknowledged.len(),

@@ -41,7 +41,8 @@ pub(super) fn journal(config: &Config, namespace: &config::Namespace) -> LocalOp
     }
 }
 
-pub(super) fn kafka(config: &Config, namespace: &config::Namespace) -> KafkaOptions {
+/// How the topic of a namespace is reached.
+pub fn kafka(config: &Config, namespace: &config::Namespace) -> KafkaOptions {
     let kafka = &config.journal.kafka;
     let properties = kafka.properties.iter();
     let brokers = config.journal.brokers.join(",");

@@ -35,6 +35,7 @@ pub(super) use reader::KafkaReader;
 pub(super) use shared::{Inbox, OnFailure, QueueNumber};
 
 mod context;
+pub mod inspect;
 mod link;
 mod reader;
 mod run;

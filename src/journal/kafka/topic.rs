@@ -244,7 +244,7 @@ fn create(options: &KafkaOptions, create: &TopicOptions) -> Result<(), OpenError
 }
 
 /// None where the cluster does not say.
-fn describe(options: &KafkaOptions) -> Option<HashMap<String, String>> {
+pub(super) fn describe(options: &KafkaOptions) -> Option<HashMap<String, String>> {
     let admin = admin(options).ok()?;
     let asked = AdminOptions::new().request_timeout(Some(DESCRIBE_TIMEOUT));
     let topic = ResourceSpecifier::Topic(&options.topic);
