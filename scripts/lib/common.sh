@@ -158,12 +158,32 @@ PROPERTIES
     complain "$(<"$directory/kafka.log")"
     die "Apache Kafka's storage could not be formatted; see above"
   }
-  start "$directory/kafka.log" java -Xmx512m -XX:+UseSerialGC \
-    -Dlog4j2.configurationFile="$log4j" -cp "$KAFKA_LIBRARIES/*" \
-    kafka.Kafka "$directory/server.properties"
-  kafka_pid=$started
-  wait_until "Apache Kafka" "$started" "$directory/kafka.log" port_answers "$kafka_port"
+  run_kafka "$directory"
 }
+
+# run_kafka DIRECTORY: the broker of start_kafka, for the first time or again.
+# Its process is $kafka_pid.
+run_kafka() {
+  start "$1/kafka.log" java -Xmx512m -XX:+UseSerialGC \
+    -Dlog4j2.configurationFile="$root/tests/kafka/log4j2.xml" -cp "$KAFKA_LIBRARIES/*" \
+    kafka.Kafka "$1/server.properties"
+  kafka_pid=$started
+  wait_until "Apache Kafka" "$started" "$1/kafka.log" port_answers "$kafka_port"
+}
+
+# kill_started PID: kill -9 of something started here.
+kill_started() {
+  kill -KILL "$1"
+  wait "$1" 2>/dev/null || true
+  forget "$1"
+}
+
+# metric ADMIN_PORT NAME: the value of a metric of the sidecar, of its first line.
+metric() (
+  exec 3<>"/dev/tcp/127.0.0.1/$1"
+  printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+  sed -n "s/^$2{[^}]*} //p" <&3 | head -n 1
+)
 
 port_answers() (
   exec 2>/dev/null
