@@ -134,15 +134,22 @@ fn write_some(
     }
 }
 
+/// One at a time: three brokers are enough for a machine.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Everything one scenario needs.
 struct Setting {
     cluster: Cluster,
     redis: Redis,
     sidecar: Sidecar,
+    /// The last to go.
+    _alone: std::sync::MutexGuard<'static, ()>,
 }
 
 impl Setting {
     fn new(unavailable: &str) -> Setting {
+        let alone = ALONE.lock();
+        let alone = alone.unwrap_or_else(std::sync::PoisonError::into_inner);
         let cluster = Cluster::start(3);
         let redis = Redis::start();
         let options = SidecarOptions::new(&redis)
@@ -156,6 +163,7 @@ impl Setting {
             .namespace("request_timeout = \"20s\"");
         let sidecar = Sidecar::with(options);
         Setting {
+            _alone: alone,
             cluster,
             redis,
             sidecar,
