@@ -183,3 +183,48 @@ fn what_is_wrong_is_said_at_the_start() {
         "{output}"
     );
 }
+
+#[test]
+fn brokers_may_want_tls_and_to_know_who_it_is() {
+    let (kafka, redis) = (Kafka::start_secured(), Redis::start());
+    let certificate = kafka.certificate();
+    let with = |mechanism: &str, password: &str| {
+        let properties = match mechanism {
+            "OAUTHBEARER" => "\"enable.sasl.oauthbearer.unsecure.jwt\" = true\n\
+                 \"sasl.oauthbearer.config\" = \"principal=wal\""
+                .to_owned(),
+            _ => format!("\"sasl.username\" = \"wal\"\n\"sasl.password\" = \"{password}\""),
+        };
+        SidecarOptions::new(&redis)
+            .backend("kafka")
+            .journal(&format!("brokers = {:?}", kafka.secured_bootstrap()))
+            .journal("[journal.kafka]\npartitions = 4\nreplication_factor = 1")
+            .journal(&format!(
+                "[journal.kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\
+                 \"ssl.ca.location\" = {certificate:?}\n\"sasl.mechanism\" = \"{mechanism}\"\n\
+                 {properties}"
+            ))
+    };
+    for mechanism in ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER"] {
+        let mut sidecar = Sidecar::with(with(mechanism, "hush"));
+        let reply = sidecar.client().command(&["SET", "by", mechanism]);
+        assert_eq!(reply, b"+OK\r\n", "{mechanism}");
+        let verified = sidecar.command(&["journal", "verify"]);
+        assert!(verified.status.success(), "{}", text(&verified));
+        assert!(sidecar.stop().success());
+    }
+    let found = mutations(&topic::read(&kafka.bootstrap(), TOPIC));
+    assert_eq!(found.len(), 3, "{found:?}");
+
+    // A wrong password is said, and never shown.
+    let sidecar = Sidecar::with_status(with("PLAIN", "not-the-password"), 503);
+    let said = until("the log to say it", DEADLINE, || {
+        let lines = sidecar.lines().join("\n");
+        lines.contains("uthentication failed").then_some(lines)
+    });
+    assert!(!said.contains("not-the-password"));
+    let reply = sidecar.client().command(&["SET", "a", "b"]);
+    assert!(reply.starts_with(b"-NOTJOURNALED"), "{reply:?}");
+    let (_, config) = sidecar.admin("/config");
+    assert!(!config.contains("not-the-password"), "{config}");
+}
