@@ -40,8 +40,6 @@ struct Answers {
     refused: Vec<String>,
     uncertain: usize,
     slowest: Duration,
-    /// When there was an acknowledgement for the last time.
-    last: Option<Instant>,
 }
 
 struct Load {
@@ -62,8 +60,10 @@ impl Load {
             std::thread::spawn(move || {
                 let mut client = Client::connect(port);
                 let mut count = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    write_some(&mut client, &name, &mut count, &mut random, &answers);
+                // Ends when the sidecar does, too.
+                while !stop.load(Ordering::Relaxed)
+                    && write_some(&mut client, &name, &mut count, &mut random, &answers).is_ok()
+                {
                     std::thread::park_timeout(Duration::from_millis(1));
                 }
             })
@@ -90,7 +90,7 @@ impl Load {
     fn end(self) -> Answers {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
-            client.join().expect("clients see nothing else wrong");
+            client.join().expect("clients hear nothing that is wrong");
         }
         std::mem::take(&mut self.answers.lock().unwrap())
     }
@@ -102,7 +102,7 @@ fn write_some(
     count: &mut usize,
     random: &mut Random,
     answers: &Mutex<Answers>,
-) {
+) -> std::io::Result<()> {
     let ids: Vec<String> = (0..PIPELINE)
         .map(|index| format!("{name}:{}", *count + index))
         .collect();
@@ -113,12 +113,9 @@ fn write_some(
     });
     let bytes = commands.collect::<Vec<_>>().concat();
     let sent = Instant::now();
-    client
-        .stream()
-        .write_all(&bytes)
-        .expect("the sidecar reads");
+    client.stream().write_all(&bytes)?;
     for id in ids {
-        let reply = client.reply();
+        let reply = client.try_reply()?;
         let text = String::from_utf8_lossy(&reply).into_owned();
         let mut answers = answers.lock().unwrap();
         answers.slowest = answers.slowest.max(sent.elapsed());
@@ -128,10 +125,10 @@ fn write_some(
             text => {
                 assert!(!text.starts_with('-'), "{text}");
                 answers.acknowledged.push(id);
-                answers.last = Some(Instant::now());
             }
         }
     }
+    Ok(())
 }
 
 /// One at a time: three brokers are enough for a machine.
@@ -406,6 +403,59 @@ fn a_topic_is_deleted_and_made_again() {
         answers.acknowledged.len(),
         after.len()
     );
+}
+
+#[test]
+fn sidecars_are_killed_again_and_again() {
+    const ROUNDS: usize = 6;
+    let mut random = Random::from_environment();
+    let mut setting = Setting::new("spool");
+    let mut all = Answers::default();
+    for round in 0..ROUNDS {
+        let load = Load::start(setting.sidecar.port(), &mut random);
+        load.run_for(200 + random.below(500));
+        // Killed while it spools, and while it does not.
+        let is_away = round % 2 == 1;
+        if is_away {
+            (0..3).for_each(|node| setting.cluster.kill(node));
+            load.run_for(200 + random.below(500));
+        }
+        setting.sidecar.kill();
+        let answers = load.end();
+        assert_eq!((answers.refused.len(), answers.uncertain), (0, 0));
+        all.acknowledged.extend(answers.acknowledged);
+        all.slowest = all.slowest.max(answers.slowest);
+        setting.sidecar.restart();
+        if is_away {
+            setting.restart_all();
+        }
+    }
+    // The last one has to tell that it has settled what it has.
+    let load = Load::start(setting.sidecar.port(), &mut random);
+    load.run_for(100);
+    all.acknowledged.extend(load.end().acknowledged);
+    setting.check(&all);
+}
+
+#[test]
+fn a_topic_that_can_lose_acknowledged_records_is_warned_of() {
+    let setting = Setting::new("reject");
+    let topic = "wal-sidecar.test.risky";
+    let cluster = &setting.cluster;
+    cluster.create_topic(topic, 3, 2, &[("min.insync.replicas", "1")]);
+    let options = SidecarOptions::new(&setting.redis)
+        .backend("kafka")
+        .journal(&format!("brokers = {:?}", cluster.bootstrap()))
+        .journal(&format!("[journal.kafka]\ntopic = {topic:?}"));
+    let sidecar = Sidecar::with(options);
+    let lines = sidecar.lines().join("\n");
+    for expected in [
+        "the topic's min.insync.replicas is 1",
+        "key=\"partitions\" configured=\"12\" found=\"3\"",
+        "key=\"replication_factor\" configured=\"3\" found=\"2\"",
+    ] {
+        assert!(lines.contains(expected), "{expected}\n{lines}");
+    }
 }
 
 /// How long all brokers are away.

@@ -17,9 +17,9 @@ use crate::{proxy, telemetry};
 /// A datastore that leaves this much unread does not keep up.
 const UNSENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 
-/// How long the start waits for Kafka's brokers where the spool comes first: for
-/// them to say that something is wrong.
-const SPOOL_START_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the start waits for Kafka's brokers where there is a spool: for them
+/// to say that something is wrong.
+const SPOOL_START_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes of records that wait for Kafka's acknowledgement while a spool is shipped.
 const SHIPPING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -70,15 +70,15 @@ pub(super) fn spool(config: &Config, namespace: &config::Namespace, first: First
     let kafka = kafka(config, namespace);
     SpoolOptions {
         local: journal(config, namespace),
-        kafka: match first {
-            // Nobody waits for it: the start does not either, and what is on
-            // its way has a copy on the disk.
-            First::Local => KafkaOptions {
-                start_timeout: SPOOL_START_TIMEOUT,
-                inbox_bytes_max: SHIPPING_BYTES_MAX,
-                ..kafka
+        // Nobody has to wait for Kafka: the start does not either.
+        kafka: KafkaOptions {
+            start_timeout: SPOOL_START_TIMEOUT,
+            inbox_bytes_max: match first {
+                // What is on its way has a copy on the disk.
+                First::Local => SHIPPING_BYTES_MAX,
+                First::Kafka => kafka.inbox_bytes_max,
             },
-            First::Kafka => kafka,
+            ..kafka
         },
         first,
         patience: config.journal.kafka.spool_after,

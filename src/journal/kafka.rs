@@ -280,15 +280,20 @@ impl KafkaJournal {
             return Ok(());
         };
         self.shared.close();
-        if !self.shared.flush(Some(self.options.timeout)) {
+        let failed = self.stats().failed_records;
+        let is_flushed = self.shared.flush(Some(self.options.timeout));
+        if !is_flushed {
             self.shared.give_up();
             self.shared.flush(Some(END_TIMEOUT));
         }
         self.shared.ended.store(true, Ordering::SeqCst);
         thread.thread().unpark();
-        let closed = match self.state() {
-            JournalState::Unavailable(reason) => Err(AppendError::Skipped(reason)),
-            _ => Ok(()),
+        // What failed before was told; that Kafka is away is no failure now.
+        let closed = match self.stats().failed_records - failed {
+            0 if is_flushed => Ok(()),
+            records => Err(AppendError::Unknown(format!(
+                "{records} records were not acknowledged"
+            ))),
         };
         // The last handle ends the producer, which may take long where the
         // brokers are away: on the journal's thread, for which nobody waits.
