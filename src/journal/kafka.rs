@@ -31,10 +31,13 @@ use super::appender::{self, Appender};
 use super::{AppendError, JournalState, JournalStats, Offset, OpenError};
 use shared::Shared;
 
+pub(super) use inbox::Inbox;
 pub(super) use reader::KafkaReader;
-pub(super) use shared::{Inbox, OnFailure, QueueNumber};
+pub(super) use shared::{OnFailure, QueueNumber};
 
 mod context;
+mod hand_over;
+mod inbox;
 pub mod inspect;
 mod link;
 mod reader;

@@ -6,7 +6,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
 use super::context::Reports;
-use super::shared::pack;
+use super::hand_over::pack;
 use crate::mutation::{RecordBatch, RecordEntry, RecordKind};
 
 /// A producer, and what its topic is like.

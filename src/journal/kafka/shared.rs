@@ -14,7 +14,8 @@ use super::super::appender::Staged;
 use super::super::statistics::Counters;
 use super::super::{AppendError, JournalState, JournalStats, Offset, RECORD_BYTES_MAX, Verdict};
 use super::KafkaOptions;
-use super::link::{Link, Sent, is_keyless};
+use super::hand_over::{HandOver, unpack};
+use super::link::Link;
 
 /// How long a record waits that could go elsewhere while no broker is there.
 const PATIENCE_WITHOUT_BROKERS: Duration = Duration::from_millis(50);
@@ -76,30 +77,6 @@ pub(in super::super) enum OnFailure {
     /// Nothing more is taken, and it waits to be taken elsewhere itself, by
     /// [`Shared::take_pending`].
     Divert,
-}
-
-struct HandOver {
-    /// None where it was taken elsewhere.
-    staged: Option<Staged>,
-    queue: usize,
-    bytes: usize,
-    /// Messages without a report.
-    remaining: usize,
-    /// Where its first record is.
-    first: Offset,
-    error: Option<AppendError>,
-    /// What became of each record; empty while none has failed.
-    verdicts: Vec<Verdict>,
-    since: Instant,
-}
-
-/// A record as librdkafka is given it to name in its report.
-pub(super) fn pack(slot: usize, entry: usize) -> usize {
-    slot << 32 | entry
-}
-
-fn unpack(opaque: usize) -> (usize, usize) {
-    (opaque >> 32, opaque & u32::MAX as usize)
 }
 
 impl Shared {
@@ -478,6 +455,15 @@ impl Shared {
         }
     }
 
+    /// Takes hand-overs of a queue again after one failed.
+    pub(super) fn resume(&self, queue: QueueNumber) {
+        self.state().queues[queue].stopped = false;
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting_bytes() < self.bytes_max
+    }
+
     fn waiting_bytes(&self) -> usize {
         self.waiting_bytes.load(Ordering::Relaxed)
     }
@@ -506,94 +492,5 @@ impl State {
 impl Queue {
     fn diverts(&self) -> bool {
         self.on_failure == OnFailure::Divert
-    }
-}
-
-impl HandOver {
-    fn fail(&mut self, entry: usize, error: AppendError) {
-        let is_unknown = matches!(error, AppendError::Unknown(_));
-        if let Some(staged) = &self.staged {
-            let entries = &staged.records.entries;
-            // A report can come while the batch is lent out: its length is not
-            // known then, and the rest is filled up when it is complete.
-            let records = entries.len().max(entry + 1);
-            if self.verdicts.len() < records {
-                self.verdicts.resize(records, Verdict::Stored);
-            }
-            // The other copies of a keyless record may be stored.
-            let is_copied = entries.get(entry).is_none_or(is_keyless);
-            let verdict = match is_unknown || is_copied {
-                true => Verdict::Unknown,
-                false => Verdict::Absent,
-            };
-            self.verdicts[entry] = self.verdicts[entry].max(verdict);
-        }
-        if self.error.is_none() || is_unknown {
-            self.error = Some(error);
-        }
-    }
-
-    /// Notes the records that librdkafka did not take.
-    fn note_unsent(&mut self, sent: Sent, records: usize) {
-        let Some(reason) = sent.error else {
-            return;
-        };
-        self.verdicts.resize(records, Verdict::Stored);
-        for verdict in &mut self.verdicts[sent.records..] {
-            *verdict = (*verdict).max(Verdict::Absent);
-        }
-        // Copies of it may be on their way.
-        self.verdicts[sent.records] = Verdict::Unknown;
-        self.error.get_or_insert(AppendError::Skipped(reason));
-    }
-
-    fn result(&mut self, records: usize) -> Result<Offset, AppendError> {
-        let Some(error) = self.error.take() else {
-            return Ok(self.first);
-        };
-        self.verdicts.resize(records, Verdict::Stored);
-        match self.verdicts.iter().all(|v| *v == Verdict::Absent) {
-            true => Err(error),
-            false => Err(AppendError::Unknown(error.to_string())),
-        }
-    }
-}
-
-/// One appender's way in.
-pub(in super::super) struct Inbox {
-    shared: Arc<Shared>,
-    queue: usize,
-}
-
-impl std::fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox").field("queue", &self.queue).finish()
-    }
-}
-
-impl Inbox {
-    pub(super) fn new(shared: &Arc<Shared>, queue: usize) -> Inbox {
-        Inbox {
-            shared: Arc::clone(shared),
-            queue,
-        }
-    }
-
-    /// Takes a hand-over, or gives it back with the reason.
-    pub(in super::super) fn stage(&self, staged: Staged) -> Result<(), (Staged, AppendError)> {
-        self.shared.stage(self.queue, staged)
-    }
-
-    pub(in super::super) fn queue(&self) -> QueueNumber {
-        self.queue
-    }
-
-    /// Takes hand-overs again after one failed.
-    pub(in super::super) fn resume(&self) {
-        self.shared.state().queues[self.queue].stopped = false;
-    }
-
-    pub(in super::super) fn has_room(&self) -> bool {
-        self.shared.waiting_bytes() < self.shared.bytes_max
     }
 }
