@@ -74,6 +74,7 @@ fn batch(appender: &mut Appender, records: usize) -> RecordBatch {
             key: (0, 0),
             kind: RecordKind::Mutation,
             sequence: 0,
+            hlc: 0,
         });
     }
     batch

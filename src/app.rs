@@ -16,14 +16,19 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin;
 use crate::config::reload::Watcher;
-use crate::config::{Backend, Config, Environment};
-use crate::journal::{Journal, LocalJournal, MemoryJournal, MemoryOptions};
+use crate::config::{self, Backend, Config, Environment, OnJournalUnavailable};
+use crate::journal::{
+    First, Journal, KafkaJournal, LocalJournal, MemoryJournal, MemoryOptions, OpenError,
+    SpoolJournal,
+};
 use crate::telemetry::{self, LogHandle, MetricsHandle};
 
 mod health;
 mod namespace;
 mod options;
 mod worker;
+
+pub use options::kafka as kafka_options;
 
 use health::Status;
 use namespace::Namespace;
@@ -74,6 +79,14 @@ fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {
                 let options = options::journal(config, namespace);
                 Journal::Local(Arc::new(LocalJournal::open(options)?))
             }
+            Backend::Kafka if namespace.on_journal_unavailable == OnJournalUnavailable::Spool => {
+                spool(config, namespace, First::Kafka)?
+            }
+            Backend::Kafka => {
+                let options = options::kafka(config, namespace);
+                Journal::Kafka(Arc::new(KafkaJournal::open(options)?))
+            }
+            Backend::Spool => spool(config, namespace, First::Local)?,
         };
         tracing::info!(
             namespace = namespace.name,
@@ -88,6 +101,15 @@ fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {
         )?));
     }
     Ok(namespaces)
+}
+
+fn spool(
+    config: &Config,
+    namespace: &config::Namespace,
+    first: First,
+) -> Result<Journal, OpenError> {
+    let options = options::spool(config, namespace, first);
+    SpoolJournal::open(options).map(|journal| Journal::Spool(Arc::new(journal)))
 }
 
 /// What the workers are told.

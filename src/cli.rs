@@ -7,8 +7,10 @@ mod directory;
 pub mod journal;
 mod run;
 
-use crate::config::Config;
+use crate::config::{Backend, Config};
+use crate::journal::KafkaOptions;
 use clap::{Args, Parser, Subcommand};
+use directory::Place;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,7 +47,7 @@ Examples:
   wal-sidecar journal stats --json
 
 All of them work beside a running wal-sidecar and on the journal of one that
-was stopped.";
+was stopped. With backend = \"kafka\" or \"spool\" they read the topic.";
 
 /// A sidecar proxy that journals every cache mutation before forwarding it.
 #[derive(Debug, Parser)]
@@ -96,6 +98,9 @@ enum JournalCommand {
         /// Begin at this offset; the first there is if not given
         #[arg(long, value_name = "OFFSET")]
         from: Option<u64>,
+        /// Of a journal in Kafka, only this partition
+        #[arg(long, value_name = "NUMBER")]
+        partition: Option<u32>,
         /// Go on with records as they are written
         #[arg(long, short)]
         follow: bool,
@@ -103,7 +108,8 @@ enum JournalCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Check every record's checksum and order; exit code 1 where one is wrong
+    /// Check every record's checksum and order, and that none is missing; exit
+    /// code 1 where something is wrong
     Verify {
         #[command(flatten)]
         journal: directory::Options,
@@ -169,8 +175,17 @@ fn execute_journal(
     let (JournalCommand::Tail { journal, .. }
     | JournalCommand::Verify { journal, .. }
     | JournalCommand::Stats { journal, .. }) = command;
-    let directory = directory::choose(journal, file)?;
+    let directory = match directory::choose(journal, file)? {
+        Place::Directory(directory) => directory,
+        Place::Topic(topic) => return look_at_topic(command, &topic, out),
+    };
     match *command {
+        JournalCommand::Tail {
+            partition: Some(_), ..
+        } => {
+            let message = "--partition is for journals in Kafka; a journal in files has one";
+            return Err(BadUsage(message.to_owned()).into());
+        }
         JournalCommand::Tail {
             from, follow, json, ..
         } => {
@@ -188,6 +203,37 @@ fn execute_journal(
     Ok(ExitCode::SUCCESS)
 }
 
+fn look_at_topic(
+    command: &JournalCommand,
+    topic: &KafkaOptions,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    match *command {
+        JournalCommand::Tail {
+            from,
+            follow,
+            json,
+            partition,
+            ..
+        } => {
+            if from.is_some() && partition.is_none() {
+                let message = "--from is an offset of one partition; choose it with --partition";
+                return Err(BadUsage(message.to_owned()).into());
+            }
+            let options = journal::TailOptions { from, follow, json };
+            journal::topic::tail(topic, partition, &options, out)?;
+        }
+        JournalCommand::Verify { json, .. } => {
+            let options = journal::VerifyOptions { json };
+            return Ok(journal::topic::verify(topic, &options, out)?.into());
+        }
+        JournalCommand::Stats { json, .. } => {
+            journal::topic::stats(topic, &journal::StatsOptions { json }, out)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Loads the configuration. Where it is wrong, its problems are the error:
 /// one a line, ready to be shown.
 fn load(file: &Path) -> Result<Config, BadUsage> {
@@ -200,6 +246,27 @@ fn load(file: &Path) -> Result<Config, BadUsage> {
                 "the configuration is wrong in {count} places\n{error}"
             )),
         }
+    })
+}
+
+/// Says what is wrong with the properties that are passed to librdkafka, which
+/// alone knows them.
+fn check_kafka(config: &Config, file: &Path) -> Result<(), BadUsage> {
+    if !matches!(config.journal.backend, Backend::Kafka | Backend::Spool) {
+        return Ok(());
+    }
+    let properties = config.journal.kafka.properties.iter();
+    let options = KafkaOptions {
+        properties: properties
+            .map(|one| (one.name.clone(), one.value.expose().to_owned()))
+            .collect(),
+        ..KafkaOptions::new(config.journal.brokers.join(","), "topic")
+    };
+    options.check().map_err(|error| {
+        BadUsage(format!(
+            "the configuration is wrong\n{}: journal.kafka.properties: {error}",
+            file.display()
+        ))
     })
 }
 

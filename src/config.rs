@@ -13,6 +13,7 @@ mod address;
 mod document;
 mod environment;
 mod file;
+mod kafka;
 mod position;
 mod reader;
 pub mod reload;
@@ -22,6 +23,7 @@ mod values;
 
 pub use address::{ListenAddress, Upstream, UpstreamAddress};
 pub use environment::Environment;
+pub use kafka::{Kafka, Property};
 pub use position::{LoadError, Position, Problem};
 pub use secret::Secret;
 pub use values::{format_duration, format_size};
@@ -72,13 +74,14 @@ values::choices! {
     Backend {
         /// Segment files in a local directory.
         Local = "local",
+        /// A Kafka topic for each namespace.
+        Kafka = "kafka",
+        /// Segment files that are shipped to a Kafka topic.
+        Spool = "spool",
         /// Memory: gone when the process ends. For tests.
         Memory = "memory",
     }
-    unavailable {
-        "kafka": "the Kafka journal is not available in this build",
-        "spool": "the spool in front of Kafka is not available in this build",
-    }
+    unavailable {}
 }
 
 values::choices! {
@@ -119,10 +122,13 @@ values::choices! {
     OnJournalUnavailable {
         /// They are refused.
         Reject = "reject",
+        /// Kafka's are kept in local files until it is back; what they do not
+        /// take either is refused.
+        Spool = "spool",
         /// They are forwarded unjournaled, and counted.
         Bypass = "bypass",
     }
-    unavailable { "spool": "the spool in front of Kafka is not available in this build", }
+    unavailable {}
 }
 
 values::choices! {
@@ -179,6 +185,11 @@ pub struct Journal {
     /// How often an idle writer writes a heartbeat.
     #[serde(serialize_with = "values::serialize_duration")]
     pub heartbeat_interval: Duration,
+    /// Where Kafka is: `host:port`; not empty with the backends that use it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub brokers: Vec<String>,
+    /// How Kafka is used, by the backends that do.
+    pub kafka: Kafka,
 }
 
 /// One listener, one datastore, one journal stream, and their policies.
@@ -287,6 +298,11 @@ impl Config {
     /// The effective configuration as TOML, secrets redacted.
     pub fn to_redacted_toml(&self) -> String {
         toml::to_string(self).expect("strings and numbers always serialize")
+    }
+
+    /// The topic of one namespace's journal.
+    pub fn topic(&self, namespace: &str) -> String {
+        self.journal.kafka.topic_of(&self.region, namespace)
     }
 
     /// The directory of one namespace's journal.

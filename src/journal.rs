@@ -16,9 +16,8 @@
 //! - Offsets are dense: a batch of n records takes n offsets, one after another.
 //!
 //! A backend that can fail some records of a hand-over alone (Kafka) reports
-//! [`AppendError::Unknown`] for the whole of it when any may have been stored.
-//! Where a caller gains from more, `Completion` gets a further field that lists
-//! the failed entries by index; `result` then stays the verdict on the whole.
+//! [`AppendError::Unknown`] for the whole of it when any may have been stored,
+//! and a [`Verdict`] on each.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +30,7 @@ pub use cursor::{Cursor, CursorPosition};
 pub use kafka::{KafkaJournal, KafkaOptions, TopicOptions};
 pub use local::{LocalJournal, LocalOptions, Retention};
 pub use memory::{MemoryJournal, MemoryOptions};
+pub use spool::{First, SpoolJournal, SpoolOptions, SpoolStats};
 pub use statistics::{HistogramSnapshot, JournalStats};
 
 mod appender;
@@ -38,6 +38,7 @@ mod cursor;
 pub mod kafka;
 pub mod local;
 pub mod memory;
+pub mod spool;
 mod statistics;
 
 /// A record can't be longer, in bytes: twice the longest value Redis takes.
@@ -60,6 +61,20 @@ pub struct Completion {
     /// The batch, to be filled again: emptied where it was appended, as it was
     /// handed over where it was not.
     pub recycled: RecordBatch,
+    /// What became of each record, where that is not the same for all of them;
+    /// empty else. `result` is then the verdict on the whole.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What became of one record of a hand-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It is durable.
+    Stored,
+    /// It is not in the journal, nor will it be.
+    Absent,
+    /// It may be in the journal.
+    Unknown,
 }
 
 /// Why records were not made durable.
@@ -180,6 +195,8 @@ pub enum Journal {
     Local(Arc<LocalJournal>),
     /// A topic.
     Kafka(Arc<KafkaJournal>),
+    /// A topic, and files for what it has not acknowledged.
+    Spool(Arc<SpoolJournal>),
     /// In memory, obedient to tests.
     Memory(Arc<MemoryJournal>),
 }
@@ -190,16 +207,22 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.appender(),
             Journal::Kafka(journal) => journal.appender(),
+            Journal::Spool(journal) => journal.appender(),
             Journal::Memory(journal) => journal.appender(),
         }
     }
 
     /// A way out, whose first record is the one at `from`. `from` may be past
-    /// the end: the reader waits.
+    /// the end: the reader waits. Of a topic, its first partition is read; of a
+    /// spool, what comes first: the files or the topic.
     pub fn reader(&self, from: Offset) -> Reader {
         Reader(match self {
             Journal::Local(journal) => ReaderSource::Local(journal.reader(from)),
             Journal::Kafka(journal) => ReaderSource::Kafka(Box::new(journal.reader(0, from))),
+            Journal::Spool(journal) => match journal.first() {
+                First::Local => ReaderSource::Local(journal.local().reader(from)),
+                First::Kafka => ReaderSource::Kafka(Box::new(journal.kafka().reader(0, from))),
+            },
             Journal::Memory(journal) => ReaderSource::Memory(journal.reader(from)),
         })
     }
@@ -209,7 +232,10 @@ impl Journal {
     pub fn register_reader(&self, name: &str, from: Offset) -> Cursor {
         match self {
             Journal::Local(journal) => journal.register_reader(name, from),
-            Journal::Kafka(_) | Journal::Memory(_) => Cursor::new(name, from),
+            Journal::Spool(journal) if journal.first() == First::Local => {
+                journal.local().register_reader(name, from)
+            }
+            Journal::Kafka(_) | Journal::Spool(_) | Journal::Memory(_) => Cursor::new(name, from),
         }
     }
 
@@ -219,6 +245,7 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.flush(),
             Journal::Kafka(journal) => journal.flush(),
+            Journal::Spool(journal) => journal.flush(),
             Journal::Memory(journal) => journal.flush(),
         }
     }
@@ -228,6 +255,10 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.durable_through(),
             Journal::Kafka(journal) => journal.durable_through(0),
+            Journal::Spool(journal) => match journal.first() {
+                First::Local => journal.local().durable_through(),
+                First::Kafka => journal.kafka().durable_through(0),
+            },
             Journal::Memory(journal) => journal.durable_through(),
         }
     }
@@ -237,6 +268,10 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.first_offset(),
             Journal::Kafka(journal) => journal.first_offset(0),
+            Journal::Spool(journal) => match journal.first() {
+                First::Local => journal.local().first_offset(),
+                First::Kafka => journal.kafka().first_offset(0),
+            },
             Journal::Memory(_) => 0,
         }
     }
@@ -245,6 +280,7 @@ impl Journal {
     pub fn set_retention(&self, retention: Retention) {
         match self {
             Journal::Local(journal) => journal.set_retention(retention),
+            Journal::Spool(journal) => journal.set_retention(retention),
             Journal::Kafka(_) | Journal::Memory(_) => {}
         }
     }
@@ -254,6 +290,7 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.state(),
             Journal::Kafka(journal) => journal.state(),
+            Journal::Spool(journal) => journal.state(),
             Journal::Memory(journal) => journal.state(),
         }
     }
@@ -263,6 +300,7 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.stats(),
             Journal::Kafka(journal) => journal.stats(),
+            Journal::Spool(journal) => journal.stats(),
             Journal::Memory(journal) => journal.stats(),
         }
     }
@@ -274,6 +312,7 @@ impl Journal {
         match self {
             Journal::Local(journal) => journal.close(),
             Journal::Kafka(journal) => journal.close(),
+            Journal::Spool(journal) => journal.close(),
             Journal::Memory(journal) => journal.close(),
         }
     }

@@ -35,6 +35,8 @@ pub struct RecordBatch {
     pub bytes: Vec<u8>,
     /// Where each record ends in `bytes`, and what it is.
     pub entries: Vec<RecordEntry>,
+    /// Who wrote the records; 0 while there is none.
+    pub writer: u64,
 }
 
 /// What a backend has to know of a record without decoding it.
@@ -49,6 +51,8 @@ pub struct RecordEntry {
     pub kind: RecordKind,
     /// The record's sequence.
     pub sequence: u64,
+    /// The record's hybrid logical clock.
+    pub hlc: u64,
 }
 
 /// Which body a record has.
@@ -74,6 +78,37 @@ impl RecordBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.writer = 0;
+    }
+
+    /// Adds a record as it came out of a journal.
+    pub fn push_encoded(&mut self, encoded: &[u8]) -> Result<(), prost::DecodeError> {
+        use v1::record::Body;
+        let bytes = Bytes::copy_from_slice(encoded);
+        let record = decode(bytes.clone())?;
+        let (kind, key) = match &record.body {
+            Some(Body::Mutation(mutation)) => (RecordKind::Mutation, mutation.keys.first()),
+            Some(Body::Outcome(outcome)) => (RecordKind::Outcome, Some(&outcome.key)),
+            Some(Body::Snapshot(snapshot)) => (RecordKind::Snapshot, Some(&snapshot.key)),
+            Some(Body::Heartbeat(_)) | None => (RecordKind::Heartbeat, None),
+        };
+        let start = self.bytes.len();
+        let end = start + encoded.len();
+        // Decoded fields are slices of the bytes they were decoded from.
+        let key = key.filter(|key| !key.is_empty()).map(|key| {
+            let at = start + (key.as_ptr() as usize - bytes.as_ptr() as usize);
+            (at, at + key.len())
+        });
+        self.bytes.extend_from_slice(encoded);
+        self.writer = record.writer;
+        self.entries.push(RecordEntry {
+            end,
+            key: key.unwrap_or((end, end)),
+            kind,
+            sequence: record.sequence,
+            hlc: record.hlc,
+        });
+        Ok(())
     }
 
     /// The encoded bytes of each record, in order.

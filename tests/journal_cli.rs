@@ -62,6 +62,7 @@ fn append(journal: &Journal, records: &[Record]) {
             key: (0, 0),
             kind: RecordKind::Mutation,
             sequence: record.sequence,
+            hlc: record.hlc,
         });
         appender.submit(batch);
         // One group each.
@@ -114,7 +115,7 @@ fn one_of_each() -> Vec<Record> {
                 expires_at: 0,
             }),
         ),
-        record(6, Body::Heartbeat(Heartbeat {})),
+        record(6, Body::Heartbeat(Heartbeat::default())),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! What every journal backend promises, checked on each of them.
 
+mod support;
+
 use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use wal_sidecar::journal::{
-    AppendError, Appender, Completion, Journal, JournalState, KafkaJournal, KafkaOptions,
+    AppendError, Appender, Completion, First, Journal, JournalState, KafkaJournal, KafkaOptions,
     LocalJournal, LocalOptions, MemoryJournal, MemoryOptions, Offset, OpenError, ReadBatch,
-    ReadError, Reader, Retention,
+    ReadError, Reader, Retention, SpoolJournal, SpoolOptions, TopicOptions,
 };
 use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind};
 use wal_sidecar::platform::Platform;
@@ -31,6 +33,7 @@ fn fill(batch: &mut RecordBatch, records: &[&str]) {
             key: (0, 0),
             kind: RecordKind::Mutation,
             sequence: 1,
+            hlc: 0,
         });
     }
 }
@@ -276,6 +279,60 @@ fn kafka_in_a_mock() {
         let options = KafkaOptions::new(cluster.bootstrap_servers(), topic);
         Journal::Kafka(Arc::new(KafkaJournal::open(options).unwrap()))
     });
+}
+
+/// Both ways round.
+#[test]
+fn spool_in_front_of_a_mock() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    for first in [First::Local, First::Kafka] {
+        let count = std::cell::Cell::new(0);
+        let directory = tempfile::tempdir().unwrap();
+        keeps_the_contract(|| {
+            count.set(count.get() + 1);
+            let topic = format!("{first:?}-{}", count.get());
+            cluster.create_topic(&topic, 1, 1).unwrap();
+            let options = SpoolOptions {
+                local: local(&directory.path().join(&topic)),
+                kafka: KafkaOptions::new(cluster.bootstrap_servers(), topic),
+                first,
+                patience: DEADLINE,
+            };
+            Journal::Spool(Arc::new(SpoolJournal::open(options).unwrap()))
+        });
+    }
+}
+
+/// Apache Kafka itself: as a journal, and behind a spool both ways round.
+#[test]
+fn kafka_itself() {
+    let kafka = support::Kafka::start();
+    let directory = tempfile::tempdir().unwrap();
+    let count = std::cell::Cell::new(0);
+    let options = || {
+        count.set(count.get() + 1);
+        KafkaOptions {
+            create: Some(TopicOptions {
+                partitions: 1,
+                replication_factor: 1,
+                retention: None,
+            }),
+            ..KafkaOptions::new(kafka.bootstrap(), format!("topic-{}", count.get()))
+        }
+    };
+    keeps_the_contract(|| Journal::Kafka(Arc::new(KafkaJournal::open(options()).unwrap())));
+    for first in [First::Local, First::Kafka] {
+        keeps_the_contract(|| {
+            let kafka = options();
+            let options = SpoolOptions {
+                local: local(&directory.path().join(&kafka.topic)),
+                kafka,
+                first,
+                patience: DEADLINE,
+            };
+            Journal::Spool(Arc::new(SpoolJournal::open(options).unwrap()))
+        });
+    }
 }
 
 #[test]

@@ -3,13 +3,16 @@
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use wal_sidecar::journal::{
-    AppendError, Appender, Completion, JournalState, KafkaJournal, KafkaOptions,
+    AppendError, Appender, Completion, JournalState, KafkaJournal, KafkaOptions, Verdict,
 };
-use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind};
+use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind, Writer, WriterOptions, v1};
 
 /// How long a record may take in these tests.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,6 +47,7 @@ fn batch(records: &[&str]) -> RecordBatch {
             key: (start, end),
             kind: RecordKind::Mutation,
             sequence: 1,
+            hlc: 0,
         });
     }
     batch
@@ -184,6 +188,130 @@ fn completions_keep_their_order_when_one_partition_is_slow() {
         tickets
     );
     assert!(done.iter().all(|one| one.result.is_ok()));
+}
+
+#[test]
+fn each_record_of_a_hand_over_has_its_own_verdict() {
+    let cluster = cluster(2);
+    for partition in 0..4 {
+        let broker = if partition == 0 { 1 } else { 2 };
+        cluster
+            .partition_leader(TOPIC, partition, Some(broker))
+            .expect("a leader");
+    }
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    let keys: Vec<String> = (0..40).map(|key| format!("key {key}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    appender.submit(batch(&keys));
+    assert!(result(&mut appender).is_ok());
+    cluster.broker_down(1).expect("down");
+    std::thread::park_timeout(Duration::from_millis(300));
+    appender.submit(batch(&keys));
+    let done = wait_for(&mut appender, 1).remove(0);
+    assert!(
+        matches!(done.result, Err(AppendError::Unknown(_))),
+        "{:?}",
+        done.result
+    );
+    let count = |wanted| done.verdicts.iter().filter(|one| **one == wanted).count();
+    let (stored, absent) = (count(Verdict::Stored), count(Verdict::Absent));
+    assert_eq!(stored + absent, 40);
+    // A quarter of the keys, give or take.
+    assert!((1..30).contains(&absent), "{absent} are absent");
+    assert_eq!(journal.stats().failed_records, absent as u64);
+}
+
+#[test]
+fn what_has_no_key_is_in_every_partition_and_names_its_version() {
+    let cluster = cluster(1);
+    let journal = KafkaJournal::open(KafkaOptions {
+        headers: vec![
+            ("region".to_owned(), "eu".to_owned()),
+            ("namespace".to_owned(), "carts".to_owned()),
+        ],
+        ..KafkaOptions::new(cluster.bootstrap_servers(), TOPIC)
+    })
+    .expect("it opens");
+    let mut appender = journal.appender();
+    let mut heartbeat = RecordBatch::default();
+    let mut writer = Writer::new(WriterOptions {
+        region: "eu".to_owned(),
+        namespace: "carts".to_owned(),
+        store: v1::Store::Redis,
+        writer: 0xabc,
+    });
+    writer.heartbeat(&mut heartbeat, 7, &[]);
+    appender.submit(heartbeat);
+    assert!(result(&mut appender).is_ok());
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "test")
+        .create()
+        .expect("a consumer");
+    let mut all = TopicPartitionList::new();
+    for partition in 0..4 {
+        all.add_partition_offset(TOPIC, partition, rdkafka::Offset::Beginning)
+            .expect("an offset");
+    }
+    consumer.assign(&all).expect("assign");
+    let mut found = Vec::new();
+    let deadline = Instant::now() + DEADLINE;
+    while found.len() < 4 && Instant::now() < deadline {
+        let Some(message) = consumer.poll(TIMEOUT) else {
+            continue;
+        };
+        let message = message.expect("a message");
+        let headers = message.headers().expect("headers").iter();
+        let headers: Vec<_> = headers
+            .map(|one| {
+                let value = String::from_utf8_lossy(one.value.unwrap_or_default());
+                format!("{}={value}", one.key)
+            })
+            .collect();
+        assert_eq!(
+            headers,
+            [
+                "region=eu",
+                "namespace=carts",
+                "kind=heartbeat",
+                "version=0000000000070000-eu-0000000000000abc-1"
+            ]
+        );
+        assert_eq!(message.key(), None);
+        found.push(message.partition());
+    }
+    found.sort_unstable();
+    assert_eq!(found, [0, 1, 2, 3]);
+}
+
+#[test]
+fn it_opens_without_brokers_and_takes_records_when_they_come() {
+    let cluster = cluster(1);
+    cluster.broker_down(1).expect("down");
+    let started = Instant::now();
+    let journal = KafkaJournal::open(KafkaOptions {
+        start_timeout: Duration::from_millis(300),
+        ..KafkaOptions::new(cluster.bootstrap_servers(), TOPIC)
+    })
+    .expect("it opens");
+    assert!(started.elapsed() < TIMEOUT);
+    assert!(matches!(journal.state(), JournalState::Unavailable(_)));
+    let mut appender = journal.appender();
+    appender.submit(batch(&["a"]));
+    let refused = result(&mut appender);
+    assert!(
+        matches!(refused, Err(AppendError::NotAppended(_))),
+        "{refused:?}"
+    );
+    appender.resume();
+    cluster.broker_up(1).expect("up");
+    let deadline = Instant::now() + DEADLINE;
+    while journal.state() != JournalState::Accepting && Instant::now() < deadline {
+        std::thread::park_timeout(TIMEOUT / 20);
+    }
+    appender.submit(batch(&["a"]));
+    assert_eq!(result(&mut appender), Ok(0));
 }
 
 #[test]

@@ -131,6 +131,65 @@ start_redis() {
   wait_until redis-server "$started" "$directory/redis.log" redis_answers "$port"
 }
 
+# start_kafka DIRECTORY: one broker of our own, on 127.0.0.1:$kafka_port. Wants
+# $KAFKA_LIBRARIES (install_kafka).
+start_kafka() {
+  local directory=$1 controller_port log4j="$root/tests/kafka/log4j2.xml"
+  mkdir -p "$directory"
+  read -r kafka_port controller_port < <(free_ports 2)
+  cat >"$directory/server.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://127.0.0.1:$controller_port
+controller.listener.names=CONTROLLER
+controller.quorum.bootstrap.servers=127.0.0.1:$controller_port
+log.dirs=$directory/data
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+PROPERTIES
+  java -Xmx128m -Dlog4j2.configurationFile="$log4j" -cp "$KAFKA_LIBRARIES/*" \
+    kafka.tools.StorageTool format --standalone -t AAAAAAAAAAAAAAAAAAAAAA \
+    -c "$directory/server.properties" >"$directory/kafka.log" 2>&1 || {
+    complain "$(<"$directory/kafka.log")"
+    die "Apache Kafka's storage could not be formatted; see above"
+  }
+  run_kafka "$directory"
+}
+
+# run_kafka DIRECTORY: the broker of start_kafka, for the first time or again.
+# Its process is $kafka_pid.
+run_kafka() {
+  start "$1/kafka.log" java -Xmx512m -XX:+UseSerialGC \
+    -Dlog4j2.configurationFile="$root/tests/kafka/log4j2.xml" -cp "$KAFKA_LIBRARIES/*" \
+    kafka.Kafka "$1/server.properties"
+  kafka_pid=$started
+  wait_until "Apache Kafka" "$started" "$1/kafka.log" port_answers "$kafka_port"
+}
+
+# kill_started PID: kill -9 of something started here.
+kill_started() {
+  kill -KILL "$1"
+  wait "$1" 2>/dev/null || true
+  forget "$1"
+}
+
+# metric ADMIN_PORT NAME: the value of a metric of the sidecar, of its first line.
+metric() (
+  exec 3<>"/dev/tcp/127.0.0.1/$1"
+  printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+  sed -n "s/^$2{[^}]*} //p" <&3 | head -n 1
+)
+
+port_answers() (
+  exec 2>/dev/null
+  exec 3<>"/dev/tcp/127.0.0.1/$1"
+)
+
 # write_sidecar_config FILE JOURNAL PORT REDIS_PORT ADMIN_PORT CONNECTION DURABILITY
 write_sidecar_config() {
   cat >"$1" <<TOML
@@ -152,6 +211,19 @@ durability = "$7"
 [admin]
 listen = "127.0.0.1:$5"
 TOML
+}
+
+# use_kafka CONFIG BACKEND: lets a configuration's journal be in the broker of
+# start_kafka, with BACKEND kafka or spool.
+use_kafka() {
+  python3 - "$1" "$2" "$kafka_port" <<'PYTHON'
+import sys
+file, backend, port = sys.argv[1:]
+text = open(file).read().replace('backend = "local"', f'backend = "{backend}"')
+head, tail = text.split("[[namespace]]", 1)
+head += f'brokers = "127.0.0.1:{port}"\n\n[journal.kafka]\npartitions = 8\nreplication_factor = 1\n\n'
+open(file, "w").write(head.replace("\n\nbrokers", "\nbrokers") + "[[namespace]]" + tail)
+PYTHON
 }
 
 # start_sidecar CONFIG ADMIN_PORT LOG

@@ -98,6 +98,11 @@ install_python_client() {
   install_python client "${wanted[@]}"
 }
 
+# A Kafka client for the example in docs/.
+install_python_kafka() {
+  install_python kafka confluent-kafka==2.12.2 protobuf==6.33.1 grpcio-tools==1.76.0
+}
+
 # The scripts' Node needs version 20 or newer; Debian 12's is older.
 install_node() {
   local major

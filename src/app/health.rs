@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::Orders;
 use super::namespace::Namespace;
 use crate::admin::Readiness;
-use crate::journal::{HistogramSnapshot, JournalState};
+use crate::journal::{HistogramSnapshot, JournalState, SpoolStats};
 
 /// Looks at the parts when it is asked.
 pub(super) struct Status {
@@ -117,6 +117,9 @@ impl Status {
         ] {
             gauge!(name, "namespace" => label()).set(value);
         }
+        if let Some(spool) = &stats.spool {
+            record_spool(&namespace.name, spool);
+        }
         for (name, unit, snapshot) in [
             (
                 "wal_sidecar_journal_fsync_seconds",
@@ -155,5 +158,38 @@ impl Status {
                 handle.record_many(bound as f64 * unit, new);
             }
         }
+    }
+}
+
+fn record_spool(namespace: &str, spool: &SpoolStats) {
+    let now_ms = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let age = spool
+        .oldest_ms
+        .map_or(0.0, |made| now_ms.saturating_sub(made) as f64 / 1000.0);
+    for (name, value) in [
+        (
+            "wal_sidecar_spool_active",
+            f64::from(u8::from(spool.active)),
+        ),
+        ("wal_sidecar_spool_records", spool.records as f64),
+        ("wal_sidecar_spool_bytes", spool.bytes as f64),
+        ("wal_sidecar_spool_oldest_age_seconds", age),
+        (
+            "wal_sidecar_spool_disk_left_bytes",
+            spool.disk_left_bytes.map_or(f64::NAN, |bytes| bytes as f64),
+        ),
+    ] {
+        gauge!(name, "namespace" => namespace.to_owned()).set(value);
+    }
+    for (name, value) in [
+        (
+            "wal_sidecar_spool_shipped_records_total",
+            spool.shipped_records,
+        ),
+        ("wal_sidecar_spool_diversions_total", spool.diversions),
+    ] {
+        counter!(name, "namespace" => namespace.to_owned()).absolute(value);
     }
 }

@@ -1,12 +1,13 @@
 //! Turns the configuration into each module's own options.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::config::{
     self, Config, ConnectionMode, Durability, ListenAddress, OnJournalUnavailable, UpstreamAddress,
 };
 use crate::datastore::{self, Identity};
-use crate::journal::{LocalOptions, Retention};
+use crate::journal::{First, KafkaOptions, LocalOptions, Retention, SpoolOptions, TopicOptions};
 use crate::platform::stream::Address;
 use crate::protocol::resp::scanner;
 use crate::stack::Limits;
@@ -15,6 +16,13 @@ use crate::{proxy, telemetry};
 
 /// A datastore that leaves this much unread does not keep up.
 const UNSENT_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// How long the start waits for Kafka's brokers where there is a spool: for them
+/// to say that something is wrong.
+const SPOOL_START_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of records that wait for Kafka's acknowledgement while a spool is shipped.
+const SHIPPING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of records that may wait, per byte of commands in flight.
 const INBOX_PER_IN_FLIGHT: usize = 2;
@@ -30,6 +38,50 @@ pub(super) fn journal(config: &Config, namespace: &config::Namespace) -> LocalOp
         // that clients should meet.
         inbox_bytes_max: INBOX_PER_IN_FLIGHT * bytes(namespace.in_flight_bytes_max),
         ..LocalOptions::new(config.journal_directory(&namespace.name))
+    }
+}
+
+/// How the topic of a namespace is reached.
+pub fn kafka(config: &Config, namespace: &config::Namespace) -> KafkaOptions {
+    let kafka = &config.journal.kafka;
+    let properties = kafka.properties.iter();
+    let brokers = config.journal.brokers.join(",");
+    KafkaOptions {
+        create: kafka.create_topics.then_some(TopicOptions {
+            partitions: kafka.partitions,
+            replication_factor: kafka.replication_factor,
+            retention: Some(config.journal.retention_age),
+        }),
+        timeout: kafka.timeout,
+        inbox_bytes_max: INBOX_PER_IN_FLIGHT * bytes(namespace.in_flight_bytes_max),
+        properties: properties
+            .map(|one| (one.name.clone(), one.value.expose().to_owned()))
+            .collect(),
+        headers: vec![
+            ("region".to_owned(), config.region.clone()),
+            ("namespace".to_owned(), namespace.name.clone()),
+        ],
+        ..KafkaOptions::new(brokers, config.topic(&namespace.name))
+    }
+}
+
+/// Where a spool comes first, or takes over.
+pub(super) fn spool(config: &Config, namespace: &config::Namespace, first: First) -> SpoolOptions {
+    let kafka = kafka(config, namespace);
+    SpoolOptions {
+        local: journal(config, namespace),
+        // Nobody has to wait for Kafka: the start does not either.
+        kafka: KafkaOptions {
+            start_timeout: SPOOL_START_TIMEOUT,
+            inbox_bytes_max: match first {
+                // What is on its way has a copy on the disk.
+                First::Local => SHIPPING_BYTES_MAX,
+                First::Kafka => kafka.inbox_bytes_max,
+            },
+            ..kafka
+        },
+        first,
+        patience: config.journal.kafka.spool_after,
     }
 }
 
@@ -107,7 +159,10 @@ fn key_policy(durability: Durability, on_unavailable: OnJournalUnavailable) -> K
             Durability::Off => policy::Durability::Off,
         },
         on_unavailable: match on_unavailable {
-            OnJournalUnavailable::Reject => policy::OnUnavailable::Reject,
+            // What the spool does not take either is refused.
+            OnJournalUnavailable::Reject | OnJournalUnavailable::Spool => {
+                policy::OnUnavailable::Reject
+            }
             OnJournalUnavailable::Bypass => policy::OnUnavailable::Bypass,
         },
     }

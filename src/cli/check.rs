@@ -1,7 +1,7 @@
 //! `wal-sidecar check`
 
-use super::{BAD_USAGE, load};
-use crate::config::{Config, Namespace, Position, Problem, format_duration, format_size};
+use super::{BAD_USAGE, check_kafka, load};
+use crate::config::{Backend, Config, Namespace, Position, Problem, format_duration, format_size};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -29,6 +29,7 @@ pub(super) fn check(
         return check_json(file, options, out);
     }
     let config = load(file)?;
+    check_kafka(&config, file)?;
     match options.print {
         true => write!(out, "{}", config.to_redacted_toml())?,
         false => summary(&config, file, out)?,
@@ -43,7 +44,14 @@ pub(super) fn check(
 fn check_json(file: &Path, options: &Options, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let name = file.display().to_string();
     let list = |problems: &[Problem]| -> Vec<Value> { problems.iter().map(object).collect() };
+    let unknown = |config: &Config| check_kafka(config, file).err();
     let (object, code) = match Config::load(file) {
+        Ok(config) if unknown(&config).is_some() => {
+            let message = unknown(&config).map(|error| error.to_string());
+            let errors = [json!({ "key": "journal.kafka.properties", "message": message })];
+            let object = json!({ "file": name, "valid": false, "errors": errors, "warnings": [] });
+            (object, ExitCode::from(BAD_USAGE))
+        }
         Ok(config) => {
             let mut object = json!({
                 "file": name,
@@ -89,16 +97,28 @@ fn summary(config: &Config, file: &Path, out: &mut impl Write) -> std::io::Resul
         roles.join(" and "),
         config.workers
     )?;
-    writeln!(
-        out,
-        "journal {} in {}, kept for {} and up to {}",
-        journal.backend,
-        journal.directory.display(),
-        format_duration(journal.retention_age),
-        format_size(journal.retention_bytes),
-    )?;
+    let brokers = journal.brokers.join(",");
+    match journal.backend {
+        Backend::Local | Backend::Memory => writeln!(
+            out,
+            "journal {} in {}, kept for {} and up to {}",
+            journal.backend,
+            journal.directory.display(),
+            format_duration(journal.retention_age),
+            format_size(journal.retention_bytes),
+        )?,
+        Backend::Kafka => writeln!(out, "journal kafka at {brokers}")?,
+        Backend::Spool => writeln!(
+            out,
+            "journal spool in {}, shipped to Kafka at {brokers}",
+            journal.directory.display(),
+        )?,
+    }
     for namespace in &config.namespaces {
         namespace_summary(namespace, out)?;
+        if !journal.brokers.is_empty() {
+            writeln!(out, "  topic {}", config.topic(&namespace.name))?;
+        }
     }
     writeln!(out, "admin http://{}", config.admin.listen)
 }

@@ -1,5 +1,6 @@
 //! `wal-sidecar journal tail | verify | stats`: looks at the files of one
-//! journal stream, beside a running sidecar or on what one left behind.
+//! journal stream, beside a running sidecar or on what one left behind; at a
+//! Kafka topic in [`topic`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,6 +18,8 @@ use crate::journal::{Offset, OpenError};
 use crate::mutation::v1::Record;
 
 mod render;
+mod sequences;
+pub mod topic;
 
 /// How often a journal that is followed is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
@@ -165,7 +168,7 @@ pub fn verify(
             check.problems += 1;
             print_problem(out, options.json, kind, &file, byte, &reason)?;
         }
-        progress.tell(check.records, || walk.bytes_left());
+        progress.tell(check.records, || format!("{} MiB", walk.bytes_left() >> 20));
     }
     progress.clear();
     check.print(options.json, out)?;
@@ -329,7 +332,7 @@ impl Progress {
         Progress { shown: false, next }
     }
 
-    fn tell(&mut self, records: u64, bytes_left: impl Fn() -> u64) {
+    fn tell(&mut self, records: u64, left: impl Fn() -> String) {
         // Looking at the clock for each record would be most of the work.
         if !records.is_multiple_of(PROGRESS_RECORDS) {
             return;
@@ -337,9 +340,8 @@ impl Progress {
         if let Some(next) = self.next
             && next <= Instant::now()
         {
-            let left = bytes_left() >> 20;
             // The display is not worth an error.
-            let _ = write!(io::stderr(), "\r{records} records, {left} MiB left  ");
+            let _ = write!(io::stderr(), "\r{records} records, {} left  ", left());
             self.next = Some(Instant::now() + PROGRESS_INTERVAL);
             self.shown = true;
         }

@@ -6,5 +6,6 @@ use std::process::ExitCode;
 /// Loads the configuration and runs the program with it.
 pub(super) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     let config = super::load(file)?;
+    super::check_kafka(&config, file)?;
     crate::app::run(config, file)
 }

@@ -9,7 +9,7 @@
 
 use super::document::{Node, Table, Value};
 use super::position::{Position, Problems};
-use super::{file, values};
+use super::{file, kafka, values};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -21,12 +21,22 @@ const NOT_SETTINGS: &[&str] = &["WAL_SIDECAR_CONFIG"];
 /// Tables whose keys can be overridden, and those keys.
 const TABLES: &[(&str, &file::Keys)] = &[
     ("journal", &file::JOURNAL),
+    ("journal.kafka", &kafka::KAFKA),
     ("admin", &file::ADMIN),
     ("log", &file::LOG),
 ];
 
 /// Keys that cannot be overridden: tables, and what a namespace is found by.
-const NOT_SCALAR: &[&str] = &["journal", "namespace", "admin", "log", "name", "prefix"];
+const NOT_SCALAR: &[&str] = &[
+    "journal",
+    "namespace",
+    "admin",
+    "log",
+    "name",
+    "prefix",
+    "kafka",
+    "properties",
+];
 
 /// A set of environment variables.
 #[derive(Debug, Clone, Default)]
@@ -116,26 +126,34 @@ fn target<'t>(root: &'t mut Table, path: &str) -> Option<(&'t mut Table, &'stati
     if let Some(key) = scalar(&file::ROOT, path) {
         return Some((root, key));
     }
-    for (name, keys) in TABLES {
-        let Some(rest) = path.strip_prefix(&variable_part(name)) else {
-            continue;
-        };
-        let key = scalar(keys, rest)?;
-        if root.get(name).is_none() {
-            let empty = Table {
-                at: root.at.clone(),
-                entries: Vec::new(),
-            };
-            let node = Node {
-                at: root.at.clone(),
-                value: Value::Table(empty),
-            };
-            root.set(name, node);
+    // JOURNAL_ is a prefix of JOURNAL_KAFKA_ too.
+    let named = TABLES.iter().find_map(|(name, keys)| {
+        let key = scalar(keys, path.strip_prefix(&variable_part(name))?)?;
+        Some((*name, key))
+    });
+    if let Some((name, key)) = named {
+        let mut table = root;
+        for part in name.split('.') {
+            table = subtable(table, part)?;
         }
-        return Some((as_table(root, name)?, key));
+        return Some((table, key));
     }
     let rest = path.strip_prefix("NAMESPACE_")?;
     namespace(root, rest)
+}
+
+/// The table with the name, made where it is missing.
+fn subtable<'t>(parent: &'t mut Table, name: &str) -> Option<&'t mut Table> {
+    if parent.get(name).is_none() {
+        let at = parent.at.clone();
+        let empty = Table {
+            at: at.clone(),
+            entries: Vec::new(),
+        };
+        let value = Value::Table(empty);
+        parent.set(name, Node { at, value });
+    }
+    as_table(parent, name)
 }
 
 /// The namespace, and the key, that `SESSIONS_UPSTREAM` names.
@@ -161,7 +179,7 @@ fn namespace<'t>(root: &'t mut Table, path: &str) -> Option<(&'t mut Table, &'st
 
 /// `SESSIONS_` of `sessions`.
 fn variable_part(name: &str) -> String {
-    name.to_ascii_uppercase().replace('-', "_") + "_"
+    name.to_ascii_uppercase().replace(['-', '.'], "_") + "_"
 }
 
 fn scalar(keys: &file::Keys, path: &str) -> Option<&'static str> {

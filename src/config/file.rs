@@ -6,6 +6,8 @@ pub(super) use super::reader::Keys;
 
 use super::address::{self, ListenAddress, Upstream};
 use super::document::{Node, Table, Value};
+use super::kafka;
+use super::position::Position;
 use super::reader::{Context, Reader, Setting};
 use super::secret::Secret;
 use super::values::{choice, duration, integer, size, text};
@@ -39,12 +41,10 @@ pub const JOURNAL: Keys = Keys {
         "retention_age",
         "hard_cap_bytes",
         "heartbeat_interval",
+        "brokers",
+        "kafka",
     ],
-    unavailable: &[
-        ("serve", "serving the journal to other regions"),
-        ("brokers", "the Kafka journal"),
-        ("kafka", "the Kafka journal"),
-    ],
+    unavailable: &[("serve", "serving the journal to other regions")],
 };
 
 pub const NAMESPACE: Keys = Keys {
@@ -152,6 +152,10 @@ pub struct Journal {
     pub retention_age: Setting<Duration>,
     pub hard_cap_bytes: Setting<Option<u64>>,
     pub heartbeat_interval: Setting<Duration>,
+    pub brokers: Option<Vec<Setting<String>>>,
+    /// Where the table's header is.
+    pub at: Position,
+    pub kafka: kafka::File,
 }
 
 /// One `[[namespace]]`.
@@ -241,6 +245,8 @@ fn check_any_namespace(root: &Table, context: &mut Context) {
 
 fn read_journal(table: &Table, context: &mut Context) -> Journal {
     let mut reader = Reader::new(table, "journal", &JOURNAL, context);
+    let kafka = kafka::read(&reader.section("kafka"), reader.context);
+    let brokers = reader.list("brokers", broker);
     let size_to = |max| move |node: &Node| size(node, SEGMENT_BYTES_MIN, max);
     Journal {
         backend: reader.setting("backend", Backend::Local, choice),
@@ -260,6 +266,22 @@ fn read_journal(table: &Table, context: &mut Context) -> Journal {
         heartbeat_interval: reader.setting("heartbeat_interval", HEARTBEAT_INTERVAL, |node| {
             duration(node, Duration::from_millis(10), DAY)
         }),
+        brokers,
+        at: table.at.clone(),
+        kafka,
+    }
+}
+
+/// Reads `host:port`, of which there may be several in one text.
+fn broker(node: &Node) -> Result<String, String> {
+    let found = text(node)?;
+    let is_broker = |one: &str| {
+        let (host, port) = one.trim().rsplit_once(':').unwrap_or_default();
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| 0 < port)
+    };
+    match found.split(',').all(is_broker) {
+        true => Ok(found),
+        false => Err(format!("expected \"host:port\", found {}", node.describe())),
     }
 }
 
@@ -357,7 +379,12 @@ fn path(node: &Node) -> Result<PathBuf, String> {
 
 /// Reads a text, `{ file = "..." }` or `{ env = "..." }`. Messages never
 /// repeat what was found.
-fn secret(table: &Table, key: &str, path: &str, context: &mut Context) -> Setting<Option<Secret>> {
+pub(super) fn secret(
+    table: &Table,
+    key: &str,
+    path: &str,
+    context: &mut Context,
+) -> Setting<Option<Secret>> {
     const EXPECTED: &str = "expected a text, { file = \"...\" } or { env = \"...\" }";
     let absent = Setting {
         value: None,

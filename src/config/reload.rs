@@ -6,7 +6,7 @@
 //! directory's, is ever exchanged. A file that cannot be used changes
 //! nothing and is reported.
 
-use super::{Config, Environment, Journal, Log, Namespace};
+use super::{Config, Environment, Journal, Log, Namespace, OnJournalUnavailable};
 use notify::Watcher as _;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use std::path::{Path, PathBuf};
@@ -73,6 +73,14 @@ const JOURNAL: &[Key<Journal>] = keys!(Journal {
     retention_age as "journal.retention_age": live,
     hard_cap_bytes as "journal.hard_cap_bytes": live,
     heartbeat_interval as "journal.heartbeat_interval": restart,
+    brokers as "journal.brokers": restart,
+    kafka.topic as "journal.kafka.topic": restart,
+    kafka.create_topics as "journal.kafka.create_topics": restart,
+    kafka.partitions as "journal.kafka.partitions": restart,
+    kafka.replication_factor as "journal.kafka.replication_factor": restart,
+    kafka.timeout as "journal.kafka.timeout": restart,
+    kafka.spool_after as "journal.kafka.spool_after": restart,
+    kafka.properties as "journal.kafka.properties": restart,
 });
 
 const LOG: &[Key<Log>] = keys!(Log {
@@ -114,7 +122,20 @@ impl Config {
             let name = namespace.name.clone();
             match new.namespaces.iter().find(|other| other.name == name) {
                 Some(other) => {
-                    plan.compare(NAMESPACE, &format!("namespace.{name}."), namespace, other);
+                    let path = format!("namespace.{name}.");
+                    let mut other = other.clone();
+                    // A spool is made at the start, or not at all.
+                    let spool = OnJournalUnavailable::Spool;
+                    let (old, new) = (
+                        namespace.on_journal_unavailable,
+                        other.on_journal_unavailable,
+                    );
+                    if old != new && (old == spool || new == spool) {
+                        other.on_journal_unavailable = old;
+                        plan.needs_restart
+                            .push(format!("{path}on_journal_unavailable"));
+                    }
+                    plan.compare(NAMESPACE, &path, namespace, &other);
                 }
                 None => plan.needs_restart.push(format!("namespace.{name}")),
             }

@@ -27,7 +27,12 @@ fn sample_with_defaults() -> String {
     let mut text = String::new();
     for line in SAMPLE.lines() {
         in_prefix = (in_prefix || line == "# [[namespace.prefix]]") && !line.starts_with('[');
-        let without_default = ["hard_cap_bytes", "upstream_user", "upstream_password"];
+        let without_default = [
+            "hard_cap_bytes",
+            "upstream_user",
+            "upstream_password",
+            "brokers",
+        ];
         let key = line.strip_prefix("# ").filter(|line| is_key(line));
         let key = key.filter(|key| !without_default.iter().any(|name| key.starts_with(name)));
         match key {
@@ -73,6 +78,7 @@ fn the_sample_documents_the_defaults() {
     for (header, keys) in [
         ("", &file::ROOT),
         ("[journal]", &file::JOURNAL),
+        ("[journal.kafka]", &kafka::KAFKA),
         ("[[namespace]]", &file::NAMESPACE),
         ("[[namespace.prefix]]", &file::PREFIX),
         ("[admin]", &file::ADMIN),
@@ -143,7 +149,7 @@ sidecar.toml:2: roles[1]: expected "proxy"; the replicator is not available in t
 sidecar.toml:2: roles[2]: expected "proxy", found "poxy" (did you mean "proxy"?)
 sidecar.toml:3: workers: expected a whole number from 1 to 256, found the integer 0
 sidecar.toml:4: drain_timeout: expected a duration such as "250ms", "5s", "1h" or "1m30s", found the integer 30 without a unit ("30s" or "30ms"?)
-sidecar.toml:7: journal.backend: expected one of local, memory; the Kafka journal is not available in this build ("kafka")
+sidecar.toml:6: journal.brokers: missing; for example brokers = "kafka:9092"
 sidecar.toml:8: journal.segment_bytes: expected a size such as "64MiB", "4GiB" or a number of bytes, found "64MB" (did you mean "64MiB"?)
 sidecar.toml:10: journal.hard_cap_bytes: expected at least journal.retention_bytes (1MiB), found 512KiB
 sidecar.toml:11: journal.serve: serving the journal to other regions is not available in this build
@@ -152,7 +158,6 @@ sidecar.toml:15: namespace[0].protocol: expected "redis"; memcached is not avail
 sidecar.toml:16: namespace[0].listen[1]: expected an address such as "127.0.0.1:6380" or "unix:/path", found "6381" (did you mean "127.0.0.1:6381"?)
 sidecar.toml:17: namespace[0].upstream: expected host:port, found "127.0.0.1:0"
 sidecar.toml:18: namespace[0].durability: expected one of durable, enqueued, off, found "durible" (did you mean "durable"?)
-sidecar.toml:19: namespace[0].on_journal_unavailable: expected one of reject, bypass; the spool in front of Kafka is not available in this build ("spool")
 sidecar.toml:20: namespace[0].request_timeout: expected a duration from 1ms to 1d, found "0s"
 sidecar.toml:21: namespace[0].clientlimit: unknown key (did you mean "client_limit"?)
 sidecar.toml:26: namespace[1].listen: 127.0.0.1:6380 is taken by namespace[0].listen
@@ -225,6 +230,44 @@ fn single_errors() {
         (
             root("admin = { lisetn = 1 }"),
             "sidecar.toml:2: admin.lisetn: unknown key (did you mean \"listen\"?)",
+        ),
+        (
+            root("journal.brokers = \"kafka\""),
+            "sidecar.toml:2: journal.brokers: expected \"host:port\", found \"kafka\"",
+        ),
+        (
+            root("journal.kafka.topic = \"a b\""),
+            "sidecar.toml:2: journal.kafka.topic: expected 1 to 249 of a-z",
+        ),
+        (
+            root("journal.kafka.partition = 3"),
+            "sidecar.toml:2: journal.kafka.partition: unknown key (did you mean \"partitions\"?)",
+        ),
+        (
+            root("journal.kafka.create_topics = 1"),
+            "sidecar.toml:2: journal.kafka.create_topics: expected true or false, found the integer 1",
+        ),
+        (
+            root("journal.kafka.properties.acks = 1"),
+            "sidecar.toml:2: journal.kafka.properties.\"acks\": is always all",
+        ),
+        (
+            root("[journal.kafka.properties]\n\"message.timeout.ms\" = 5"),
+            "sidecar.toml:3: journal.kafka.properties.\"message.timeout.ms\": give journal.kafka.timeout",
+        ),
+        (
+            root("journal = { backend = \"kafka\", brokers = \"k:1\", kafka = { topic = \"t\" } }")
+                + &namespace.replace("\"n\"", "\"m\"").replace(":1\"", ":2\""),
+            "sidecar.toml:2: journal.kafka.topic: expected {namespace} in it",
+        ),
+        (
+            in_namespace("on_journal_unavailable = \"spool\""),
+            "sidecar.toml:6: namespace[0].on_journal_unavailable: \"spool\" keeps writes for Kafka; \
+             the journal's backend is \"local\"",
+        ),
+        (
+            in_namespace("[[namespace.prefix]]\nprefix=\"a\"\non_journal_unavailable=\"spool\""),
+            "sidecar.toml:8: namespace[0].prefix[0].on_journal_unavailable: expected \"spool\" in the namespace too",
         ),
         (
             in_namespace("upstream_user = \"u\""),
@@ -394,6 +437,61 @@ fn what_is_shown_can_be_read_again() {
     let json: serde_json::Value = serde_json::from_str(&config.to_redacted_json()).unwrap();
     assert_eq!(json["namespace"][0]["upstream"], "redis://h:6379");
     assert_eq!(json["journal"]["retention_age"], "90s");
+}
+
+#[test]
+fn properties_are_passed_through_and_their_secrets_are_not_shown() {
+    let text = format!(
+        "{MINIMAL}[journal]\nbackend = \"kafka\"\nbrokers = [\"a:1,b:2\", \"c:3\"]\n\
+         [journal.kafka.properties]\n\"sasl.username\" = \"user\"\n\
+         \"sasl.password\" = \"hush\"\n\"ssl.key.location\" = {{ env = \"KEY\" }}\n\
+         \"socket.keepalive.enable\" = true\n\"linger.ms\" = 0.5\n"
+    );
+    let config = parse_with(
+        &text,
+        &[("KEY", "hush"), ("WAL_SIDECAR_JOURNAL_KAFKA_TOPIC", "t")],
+    );
+    let config = config.unwrap();
+    assert_eq!(config.journal.brokers, ["a:1", "b:2", "c:3"]);
+    assert_eq!(config.topic("n"), "t");
+    assert_eq!(
+        parse(&text.replace("env", "file").replace("KEY", "/dev/null")).unwrap_err(),
+        "sidecar.toml:12: journal.kafka.properties.ssl.key.location: is empty"
+    );
+    let properties = config.journal.kafka.properties.iter();
+    let properties: Vec<_> = properties
+        .map(|one| (one.name.as_str(), one.value.expose()))
+        .collect();
+    assert_eq!(
+        properties,
+        [
+            ("sasl.username", "user"),
+            ("sasl.password", "hush"),
+            ("ssl.key.location", "hush"),
+            ("socket.keepalive.enable", "true"),
+            ("linger.ms", "0.5"),
+        ]
+    );
+    for shown in [
+        format!("{config:?}"),
+        config.to_redacted_json(),
+        config.to_redacted_toml(),
+    ] {
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+    assert!(
+        config
+            .to_redacted_toml()
+            .contains("\"sasl.username\" = \"user\"")
+    );
+    let local = text
+        .replace("backend = \"kafka\"", "")
+        .replace("{ env = \"KEY\" }", "1");
+    let warnings = parse(&local).unwrap().warnings;
+    assert_eq!(
+        warnings[0].message,
+        "has no effect with backend = \"local\""
+    );
 }
 
 #[test]

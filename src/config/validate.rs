@@ -4,8 +4,8 @@ use super::file::{self, File};
 use super::position::{Position, Problem, Problems};
 use super::reader::{Context, Setting};
 use super::{
-    Admin, Backend, Config, Environment, Journal, ListenAddress, Log, Namespace, PrefixPolicy,
-    Upstream, document, environment, values,
+    Admin, Backend, Config, Environment, Journal, Kafka, ListenAddress, Log, Namespace,
+    OnJournalUnavailable, PrefixPolicy, Upstream, document, environment, kafka, values,
 };
 
 /// Reads and checks a whole configuration. Either there is one, or there is
@@ -30,6 +30,7 @@ pub(super) fn config(text: &str, environment: &Environment) -> Result<Config, Ve
     }
     let mut problems = context.problems;
     check_journal(&file.journal, &mut problems);
+    check_kafka(&file, &mut problems);
     check_namespaces(&file.namespaces, &mut problems);
     check_addresses(&file, &mut problems);
     problems.errors.sort_by(|a, b| a.position.cmp(&b.position));
@@ -69,6 +70,70 @@ fn check_journal(journal: &file::Journal, problems: &mut Problems) {
     if journal.backend.usable && journal.backend.value == Backend::Memory {
         let message = "the journal is lost when the process ends; for tests only";
         problems.warning(&journal.backend.at, "journal.backend", message);
+    }
+}
+
+/// What concerns Kafka: it is somewhere, each namespace has a topic of its own,
+/// and a spool has something to spool for.
+fn check_kafka(file: &File, problems: &mut Problems) {
+    let journal = &file.journal;
+    let (backend, kafka) = (&journal.backend, &journal.kafka);
+    let uses_kafka = matches!(backend.value, Backend::Kafka | Backend::Spool);
+    match &journal.brokers {
+        None if uses_kafka && backend.usable => {
+            let message = "missing; for example brokers = \"kafka:9092\"";
+            problems.error(&journal.at, "journal.brokers", message);
+        }
+        Some(brokers) if !uses_kafka && backend.usable => {
+            if let Some(first) = brokers.first() {
+                let message = format!("has no effect with backend = {:?}", backend.value.as_str());
+                problems.warning(&first.at, "journal.brokers", message);
+            }
+        }
+        _ => {}
+    }
+    let is_shared = kafka.topic.usable && !kafka.topic.value.contains("{namespace}");
+    if uses_kafka && is_shared && 1 < file.namespaces.len() {
+        let message = "expected {namespace} in it: each namespace needs a topic of its own";
+        problems.error(&kafka.topic.at, "journal.kafka.topic", message);
+    }
+    for (index, namespace) in file.namespaces.iter().enumerate() {
+        let path = format!("namespace[{index}]");
+        check_spool(namespace, &path, backend, problems);
+        let (timeout, request) = (&kafka.timeout, &namespace.request_timeout);
+        if backend.value == Backend::Kafka && request.value <= timeout.value && request.usable {
+            let message = format!(
+                "is not longer than journal.kafka.timeout ({}): clients are told UNCERTAIN where \
+                 they could be told what became of a write",
+                values::format_duration(timeout.value)
+            );
+            problems.warning(&request.at, format!("{path}.request_timeout"), message);
+        }
+    }
+}
+
+fn check_spool(
+    namespace: &file::Namespace,
+    path: &str,
+    backend: &Setting<Backend>,
+    problems: &mut Problems,
+) {
+    let own = &namespace.on_journal_unavailable;
+    let spools = own.value == OnJournalUnavailable::Spool;
+    if spools && own.usable && backend.usable && backend.value != Backend::Kafka {
+        let message = format!(
+            "\"spool\" keeps writes for Kafka; the journal's backend is {:?}",
+            backend.value.as_str()
+        );
+        problems.error(&own.at, format!("{path}.on_journal_unavailable"), message);
+    }
+    for (number, prefix) in namespace.prefixes.iter().enumerate() {
+        let setting = &prefix.on_journal_unavailable;
+        if setting.value == Some(OnJournalUnavailable::Spool) && !spools && setting.usable {
+            let path = format!("{path}.prefix[{number}].on_journal_unavailable");
+            let message = "expected \"spool\" in the namespace too: all its keys are in one spool";
+            problems.error(&setting.at, path, message);
+        }
     }
 }
 
@@ -211,6 +276,14 @@ fn build(file: File, warnings: Vec<Problem>) -> Config {
             retention_age: file.journal.retention_age.value,
             hard_cap_bytes: file.journal.hard_cap_bytes.value,
             heartbeat_interval: file.journal.heartbeat_interval.value,
+            brokers: file
+                .journal
+                .brokers
+                .unwrap_or_default()
+                .into_iter()
+                .flat_map(|setting| split_brokers(&setting.value))
+                .collect(),
+            kafka: build_kafka(file.journal.kafka),
         },
         namespaces: file.namespaces.into_iter().map(build_namespace).collect(),
         admin: Admin {
@@ -221,6 +294,24 @@ fn build(file: File, warnings: Vec<Problem>) -> Config {
             level: file.log_level.value,
         },
         warnings,
+    }
+}
+
+fn split_brokers(text: &str) -> Vec<String> {
+    text.split(',').map(|one| one.trim().to_owned()).collect()
+}
+
+fn build_kafka(file: kafka::File) -> Kafka {
+    let small =
+        |setting: Setting<u64>| u32::try_from(setting.value).expect("the limits fit 32 bits");
+    Kafka {
+        topic: file.topic.value,
+        create_topics: file.create_topics.value,
+        partitions: small(file.partitions),
+        replication_factor: small(file.replication_factor),
+        timeout: file.timeout.value,
+        spool_after: file.spool_after.value,
+        properties: file.properties,
     }
 }
 

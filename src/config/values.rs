@@ -100,6 +100,15 @@ pub(super) fn text(node: &Node) -> Result<String, String> {
 }
 
 /// Reads a whole number from `min` to `max`.
+pub(super) fn boolean(node: &Node) -> Result<bool, String> {
+    match &node.value {
+        Value::Boolean(value) => Ok(*value),
+        // As a variable has it.
+        Value::String(text) if text == "true" || text == "false" => Ok(text == "true"),
+        _ => Err(format!("expected true or false, found {}", node.describe())),
+    }
+}
+
 pub(super) fn integer(node: &Node, min: u64, max: u64) -> Result<u64, String> {
     let expected = format!("expected a whole number from {min} to {max}");
     let found = match (&node.value, &node.at) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::{AppendError, Completion, Offset, Ticket};
-use super::{kafka, local, memory};
+use super::{kafka, local, memory, spool};
 use crate::mutation::RecordBatch;
 
 /// So many empty batches are kept for the worker to fill again.
@@ -41,6 +41,7 @@ struct Rejected {
 pub(super) enum Inbox {
     Local(Arc<local::Inbox>),
     Kafka(kafka::Inbox),
+    Spool(spool::Inbox),
     Memory(Arc<memory::Shared>),
 }
 
@@ -67,11 +68,13 @@ impl Appender {
             outbox: Arc::clone(&self.outbox),
             ticket,
             records,
+            maybe_elsewhere: false,
         };
         let outcome = match (self.outbox.fence(ticket), &self.inbox) {
             (Some(error), _) => Err((staged, error)),
             (None, Inbox::Local(inbox)) => inbox.stage(staged),
             (None, Inbox::Kafka(inbox)) => inbox.stage(staged),
+            (None, Inbox::Spool(inbox)) => inbox.stage(staged),
             (None, Inbox::Memory(shared)) => shared.stage(staged),
         };
         match outcome {
@@ -131,6 +134,9 @@ impl Appender {
     /// all that were submitted have completed.
     pub fn resume(&mut self) {
         self.outbox.state().fence = None;
+        if let Inbox::Kafka(inbox) = &self.inbox {
+            inbox.resume();
+        }
     }
 
     /// Whether the journal would take a batch now. It takes one that goes over
@@ -139,6 +145,7 @@ impl Appender {
         match &self.inbox {
             Inbox::Local(inbox) => inbox.has_room(),
             Inbox::Kafka(inbox) => inbox.has_room(),
+            Inbox::Spool(inbox) => inbox.has_room(),
             Inbox::Memory(shared) => shared.has_room(),
         }
     }
@@ -163,6 +170,8 @@ pub(super) struct Staged {
     pub(super) outbox: Arc<Outbox>,
     pub(super) ticket: Ticket,
     pub(super) records: RecordBatch,
+    /// Whether another journal may have it: that this one has not says nothing.
+    pub(super) maybe_elsewhere: bool,
 }
 
 impl Staged {
@@ -173,13 +182,25 @@ impl Staged {
 
     /// Lets nothing of the same appender pass if this is not appended.
     pub(super) fn fence_on(&self, result: &Result<Offset, AppendError>) {
-        if let Err(error) = result {
+        if let (Err(error), false) = (result, self.maybe_elsewhere) {
             self.outbox.set_fence(self.ticket, error);
+        }
+    }
+
+    fn as_known(&self, result: Result<Offset, AppendError>) -> Result<Offset, AppendError> {
+        match result {
+            Err(AppendError::NotAppended(reason) | AppendError::Skipped(reason))
+                if self.maybe_elsewhere =>
+            {
+                Err(AppendError::Unknown(reason))
+            }
+            result => result,
         }
     }
 
     /// Takes the batch out, emptied if it was appended.
     pub(super) fn complete(&mut self, result: Result<Offset, AppendError>) -> Completion {
+        let result = self.as_known(result);
         let mut recycled = std::mem::take(&mut self.records);
         match &result {
             Ok(_) => recycled.clear(),
@@ -189,6 +210,7 @@ impl Staged {
             ticket: self.ticket,
             result,
             recycled,
+            verdicts: Vec::new(),
         }
     }
 }

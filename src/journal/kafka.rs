@@ -11,30 +11,37 @@
 //! [`AppendError::Skipped`] where no record of the hand-over was stored, and
 //! [`AppendError::Unknown`] where one may have been.
 //!
-//! Whatever librdkafka does takes place on its own threads and on the poll
-//! thread of this journal: an appender never waits for the network.
+//! A record without a key (a heartbeat, FLUSHALL) concerns every partition and
+//! is put into each of them, with the same sequence.
+//!
+//! Whatever librdkafka does takes place on its own threads and on the thread of
+//! this journal (`run`): an appender never waits for the network.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::Producer as _;
 
 use super::appender::{self, Appender};
 use super::{AppendError, JournalState, JournalStats, Offset, OpenError};
-use context::Reports;
 use shared::Shared;
 
+pub(super) use inbox::Inbox;
 pub(super) use reader::KafkaReader;
-pub(super) use shared::Inbox;
+pub(super) use shared::{OnFailure, QueueNumber};
 
 mod context;
+mod hand_over;
+mod inbox;
+pub mod inspect;
+mod link;
 mod reader;
+mod run;
 mod shared;
 mod status;
 mod topic;
@@ -49,8 +56,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// breaking the order of keys.
 pub const PARTITIONS: u32 = 12;
 
-/// How often the poll thread looks whether it has to end.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the start waits for a broker to answer.
+pub const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// So long may a producer take to end after its messages are through.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,6 +73,11 @@ pub struct KafkaOptions {
     pub create: Option<TopicOptions>,
     /// A record that is not acknowledged in this time has failed.
     pub timeout: Duration,
+    /// Whether it is given up then. Where not, it is tried without end: the
+    /// spool has a copy of it.
+    pub expires: bool,
+    /// How long opening waits for a broker to answer.
+    pub start_timeout: Duration,
     /// Bytes of records that may wait for acknowledgements.
     pub inbox_bytes_max: usize,
     /// Any properties of librdkafka; they win over what is set here, but for
@@ -94,10 +106,21 @@ impl KafkaOptions {
             topic: topic.into(),
             create: None,
             timeout: TIMEOUT,
+            expires: true,
+            start_timeout: START_TIMEOUT,
             inbox_bytes_max: INBOX_BYTES_MAX,
             properties: Vec::new(),
             headers: Vec::new(),
         }
+    }
+
+    /// Says what librdkafka thinks of the properties, without asking a broker.
+    pub fn check(&self) -> Result<(), String> {
+        let producer = self.producer().create_native_config();
+        producer.map_err(|error| error.to_string())?;
+        let client: Result<BaseConsumer, KafkaError> =
+            self.client().set("group.id", "wal-sidecar").create();
+        client.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// What all clients of this journal have in common.
@@ -125,7 +148,10 @@ impl KafkaOptions {
         for (key, value) in &self.properties {
             config.set(key, value);
         }
-        let milliseconds = self.timeout.as_millis().max(1).to_string();
+        let milliseconds = match self.expires {
+            true => self.timeout.as_millis().max(1).to_string(),
+            false => "0".to_owned(),
+        };
         config
             .set("bootstrap.servers", &self.brokers)
             .set("acks", "all")
@@ -142,8 +168,7 @@ impl KafkaOptions {
 pub struct KafkaJournal {
     shared: Arc<Shared>,
     options: KafkaOptions,
-    partitions: u32,
-    poller: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for KafkaJournal {
@@ -155,37 +180,57 @@ impl std::fmt::Debug for KafkaJournal {
 }
 
 impl KafkaJournal {
-    /// Connects, and creates the topic if it is not there and may be. Blocks.
+    /// Connects, and creates the topic if it is not there and may be. Where no
+    /// broker answers, the journal is open all the same, takes no records, and
+    /// goes on trying: a pod has to start while Kafka is away. Blocks.
     pub fn open(options: KafkaOptions) -> Result<KafkaJournal, OpenError> {
-        let topic = topic::ensure(&options)?;
-        let shared = Arc::new(Shared::new(&options, &topic));
-        let reports = Reports(Arc::clone(&shared));
-        let producer = BaseProducer::from_config_and_context(&options.producer(), reports)
-            .map_err(|error| open_error(&options, "start a producer for", &error))?;
-        let producer = Arc::new(producer);
-        shared.set_producer(Arc::clone(&producer));
-        let polling = Arc::clone(&shared);
-        let poller = thread::Builder::new()
+        let shared = Arc::new(Shared::new(&options));
+        let (found, wait) = mpsc::channel();
+        let (for_thread, for_shared) = (options.clone(), Arc::clone(&shared));
+        let thread = thread::Builder::new()
             .name("journal-kafka".to_owned())
-            .spawn(move || poll(&producer, &polling))
+            .spawn(move || run::run(&for_thread, &for_shared, &found))
             .map_err(|error| open_error(&options, "start a thread for", &error))?;
-        Ok(KafkaJournal {
+        let journal = KafkaJournal {
             shared,
-            partitions: topic.partitions,
             options,
-            poller: Mutex::new(Some(poller)),
-        })
+            thread: Mutex::new(Some(thread)),
+        };
+        match wait.recv_timeout(journal.options.start_timeout) {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) => Ok(journal),
+            Err(_) => {
+                let KafkaOptions { brokers, topic, .. } = &journal.options;
+                let reason = format!("no Kafka broker answers at {brokers}");
+                tracing::warn!(
+                    brokers,
+                    topic,
+                    "no Kafka broker answers; going on without, and trying again"
+                );
+                journal.shared.set_unavailable(&reason);
+                Ok(journal)
+            }
+        }
     }
 
-    /// How many partitions the topic has.
+    /// How many partitions the topic has; 0 while no broker has been reached.
     pub fn partitions(&self) -> u32 {
-        self.partitions
+        self.shared.link().map_or(0, |link| link.partitions)
     }
 
     /// See [`super::Journal::appender`].
     pub fn appender(&self) -> Appender {
-        let queue = self.shared.add_queue();
-        Appender::new(appender::Inbox::Kafka(Inbox::new(&self.shared, queue)))
+        Appender::new(appender::Inbox::Kafka(self.inbox(OnFailure::Tell)))
+    }
+
+    /// An appender's way in.
+    pub(super) fn inbox(&self, on_failure: OnFailure) -> Inbox {
+        let queue = self.shared.add_queue(on_failure);
+        Inbox::new(&self.shared, queue)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     pub(super) fn reader(&self, partition: u32, from: Offset) -> KafkaReader {
@@ -194,7 +239,7 @@ impl KafkaJournal {
 
     /// See [`super::Journal::flush`].
     pub fn flush(&self) -> Result<(), AppendError> {
-        self.shared.flush();
+        self.shared.flush(None);
         match self.state() {
             JournalState::Unavailable(reason) => Err(AppendError::Skipped(reason)),
             _ => Ok(()),
@@ -208,14 +253,11 @@ impl KafkaJournal {
 
     /// See [`super::Journal::first_offset`].
     pub fn first_offset(&self, partition: u32) -> Offset {
-        let producer = self.shared.producer();
-        let watermarks = producer.and_then(|producer| {
+        let watermarks = self.shared.link().and_then(|link| {
             let partition = partition as i32;
             let (topic, timeout) = (&self.options.topic, self.options.timeout);
-            producer
-                .client()
-                .fetch_watermarks(topic, partition, timeout)
-                .ok()
+            let client = link.producer.client();
+            client.fetch_watermarks(topic, partition, timeout).ok()
         });
         watermarks.map_or(0, |(low, _)| low as u64)
     }
@@ -230,27 +272,40 @@ impl KafkaJournal {
         self.shared.stats()
     }
 
-    /// See [`super::Journal::close`]. Takes no longer than the time a record may.
+    /// See [`super::Journal::close`]. Takes little longer than the time a
+    /// record may; what is not acknowledged then has failed.
     pub fn close(&self) -> Result<(), AppendError> {
-        let poller = {
-            let mut poller = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
-            poller.take()
+        let thread = {
+            let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            thread.take()
         };
-        let Some(poller) = poller else {
+        let Some(thread) = thread else {
             return Ok(());
         };
         self.shared.close();
-        self.shared.flush();
+        let failed = self.stats().failed_records;
+        let is_flushed = self.shared.flush(Some(self.options.timeout));
+        if !is_flushed {
+            self.shared.give_up();
+            self.shared.flush(Some(END_TIMEOUT));
+        }
         self.shared.ended.store(true, Ordering::SeqCst);
-        let flushed = self.flush();
+        thread.thread().unpark();
+        // What failed before was told; that Kafka is away is no failure now.
+        let closed = match self.stats().failed_records - failed {
+            0 if is_flushed => Ok(()),
+            records => Err(AppendError::Unknown(format!(
+                "{records} records were not acknowledged"
+            ))),
+        };
         // The last handle ends the producer, which may take long where the
-        // brokers are away: on the poll thread, for which nobody waits.
-        drop(self.shared.take_producer());
+        // brokers are away: on the journal's thread, for which nobody waits.
+        drop(self.shared.set_link(None));
         let deadline = std::time::Instant::now() + END_TIMEOUT;
-        while !poller.is_finished() && std::time::Instant::now() < deadline {
+        while !thread.is_finished() && std::time::Instant::now() < deadline {
             thread::park_timeout(Duration::from_millis(5));
         }
-        flushed
+        closed
     }
 }
 
@@ -258,17 +313,6 @@ impl Drop for KafkaJournal {
     fn drop(&mut self) {
         // What failed was told to whoever waited for it.
         let _ = self.close();
-    }
-}
-
-fn poll(producer: &BaseProducer<Reports>, shared: &Shared) {
-    while !shared.ended.load(Ordering::SeqCst) {
-        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            producer.poll(POLL_INTERVAL);
-        }));
-        if polled.is_err() {
-            tracing::error!("handling Kafka's delivery reports panicked");
-        }
     }
 }
 

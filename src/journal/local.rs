@@ -198,6 +198,15 @@ impl LocalJournal {
         Appender::new(appender::Inbox::Local(Arc::clone(&self.inbox)))
     }
 
+    pub(super) fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// Drawn at random when the journal was begun.
+    pub(super) fn identity(&self) -> u64 {
+        self.stream.identity
+    }
+
     pub(super) fn reader(&self, from: Offset) -> LocalReader {
         LocalReader::new(Arc::clone(&self.stream), from)
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::appender::{Inbox, Staged};
 use super::statistics::Counters;
-use super::{AppendError, Appender, JournalState, JournalStats, Offset, ReadBatch};
+use super::{AppendError, Appender, JournalState, JournalStats, Offset, ReadBatch, Verdict};
 
 /// Options of a [`MemoryJournal`].
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ struct State {
     waiting_bytes: usize,
     held: bool,
     closed: bool,
-    failing: VecDeque<AppendError>,
+    failing: VecDeque<(AppendError, Vec<Verdict>)>,
     state: Option<JournalState>,
     watchers: Vec<Waker>,
 }
@@ -94,7 +94,13 @@ impl MemoryJournal {
     /// The next hand-over to complete fails with `error`; called again, the
     /// one after it.
     pub fn fail_next(&self, error: AppendError) {
-        self.0.state().failing.push_back(error);
+        self.fail_some(error, Vec::new());
+    }
+
+    /// As [`MemoryJournal::fail_next`], but with an own verdict on each record:
+    /// those that are stored are.
+    pub fn fail_some(&self, error: AppendError, verdicts: Vec<Verdict>) {
+        self.0.state().failing.push_back((error, verdicts));
     }
 
     /// Makes the journal refuse records as one in this state would.
@@ -189,8 +195,16 @@ impl Shared {
             let records = &staged.records;
             state.waiting_bytes -= records.bytes.len();
             let (count, bytes) = (records.entries.len() as u64, records.bytes.len() as u64);
-            let result = match staged.fence().or_else(|| state.failing.pop_front()) {
-                Some(error) => {
+            let fence = staged.fence().map(|error| (error, Vec::new()));
+            let mut verdicts = Vec::new();
+            let result = match fence.or_else(|| state.failing.pop_front()) {
+                Some((error, each)) => {
+                    let stored = staged.records.records().zip(&each);
+                    let stored = stored.filter(|(_, verdict)| **verdict == Verdict::Stored);
+                    state
+                        .records
+                        .extend(stored.map(|((_, bytes), _)| bytes.to_vec()));
+                    verdicts = each;
                     let failed = &self.counters.failed_records;
                     failed.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
                     Err(error)
@@ -203,7 +217,8 @@ impl Shared {
                     Ok(first)
                 }
             };
-            let completion = staged.complete(result);
+            let mut completion = staged.complete(result);
+            completion.verdicts = verdicts;
             staged.outbox.push(completion);
             outboxes.push(staged.outbox);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::CursorPosition;
+use super::{CursorPosition, SpoolStats};
 
 /// Upper bounds of the buckets of fsync latency, in microseconds.
 pub(super) const FSYNC_MICROS: [u64; 14] = [
@@ -40,6 +40,8 @@ pub struct JournalStats {
     pub forced_segments: u64,
     /// The registered readers.
     pub cursors: Vec<CursorPosition>,
+    /// What waits to be shipped, where there is a spool.
+    pub spool: Option<SpoolStats>,
 }
 
 /// A histogram at one moment.

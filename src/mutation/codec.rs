@@ -38,6 +38,7 @@ pub(super) struct Template {
 /// What is different in each record, but for the body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
+    pub(super) writer: u64,
     pub(super) hlc: u64,
     pub(super) sequence: u64,
     pub(super) database: u32,
@@ -114,8 +115,23 @@ impl Template {
         finish(out, header, RecordKind::Snapshot, first_key);
     }
 
-    pub(super) fn heartbeat(&self, out: &mut RecordBatch, header: Header) {
-        self.start(&mut out.bytes, header, 12, 0);
+    pub(super) fn heartbeat(
+        &self,
+        out: &mut RecordBatch,
+        header: Header,
+        unacknowledged: &[(u64, u64)],
+    ) {
+        let range =
+            |(first, last): &(u64, u64)| varint_field_length(*first) + varint_field_length(*last);
+        // A range is shorter than 128 bytes: its length is one byte.
+        let body = unacknowledged.iter().map(|one| 2 + range(one)).sum();
+        self.start(&mut out.bytes, header, 12, body);
+        for one in unacknowledged {
+            out.bytes.push(tag(1, LENGTH));
+            out.bytes.push(range(one) as u8);
+            put_varint(&mut out.bytes, 1, one.0);
+            put_varint(&mut out.bytes, 2, one.1);
+        }
         finish(out, header, RecordKind::Heartbeat, None);
     }
 
@@ -147,11 +163,13 @@ fn finish(
     first_key: Option<(usize, usize)>,
 ) {
     let end = out.bytes.len();
+    out.writer = header.writer;
     out.entries.push(RecordEntry {
         end,
         key: first_key.unwrap_or((end, end)),
         kind,
         sequence: header.sequence,
+        hlc: header.hlc,
     });
 }
 

@@ -9,13 +9,16 @@ use super::{Outcome, RecordBatch, v1};
 ///
 /// # Invariants
 /// Sequences are dense from 1 and shared by all kinds of record;
-/// `settled_through <= last_sequence`; both and the clock never go backwards.
+/// `settled_through <= acknowledged <= last_sequence`; the clock never goes
+/// backwards, and no other of them does but by [`Writer::rewind`].
 #[derive(Debug)]
 pub struct Writer {
     id: u64,
     template: Template,
     clock: HybridClock,
     settled: Settled,
+    /// Up to here the journal has said of every record what became of it.
+    acknowledged: u64,
 }
 
 /// What all records of a writer have in common.
@@ -58,6 +61,7 @@ impl Writer {
             template: Template::new(&region, writer, &namespace, store),
             clock: HybridClock::default(),
             settled: Settled::new(),
+            acknowledged: 0,
         }
     }
 
@@ -71,15 +75,24 @@ impl Writer {
         self.settled.last()
     }
 
-    /// The greatest sequence up to and including which every record is settled.
+    /// The greatest sequence up to and including which every record was
+    /// acknowledged and every mutation is settled.
     pub fn settled_through(&mut self) -> u64 {
-        self.settled.through()
+        self.settled.through().min(self.acknowledged)
+    }
+
+    /// Notes that up to `through` every record is in the journal, or those that
+    /// may not be have been declared in it. Without effect if it was further.
+    pub fn acknowledge(&mut self, through: u64) {
+        debug_assert!(through <= self.settled.last());
+        self.acknowledged = self.acknowledged.max(through);
     }
 
     /// Takes the sequences after `last` back: none of their records is in the
     /// journal, nor on its way there.
     pub fn rewind(&mut self, last: u64) {
         self.settled.rewind(last);
+        self.acknowledged = self.acknowledged.min(last);
     }
 
     /// Notes that the datastore's reply to a mutation was seen, in any order.
@@ -146,21 +159,27 @@ impl Writer {
         sequence
     }
 
-    /// Encodes a record that says nothing but that the writer lives, and
-    /// returns its sequence.
-    pub fn heartbeat(&mut self, out: &mut RecordBatch, now_ms: u64) -> u64 {
+    /// Encodes a record that says that the writer lives, and which of its
+    /// sequences the journal did not acknowledge (from, to); returns its own.
+    pub fn heartbeat(
+        &mut self,
+        out: &mut RecordBatch,
+        now_ms: u64,
+        unacknowledged: &[(u64, u64)],
+    ) -> u64 {
         let sequence = self.settled.take_settled();
         let header = self.header(sequence, now_ms, 0);
-        self.template.heartbeat(out, header);
+        self.template.heartbeat(out, header, unacknowledged);
         sequence
     }
 
     fn header(&mut self, sequence: u64, now_ms: u64, database: u32) -> Header {
         Header {
+            writer: self.id,
             hlc: self.clock.tick(now_ms),
             sequence,
             database,
-            settled_through: self.settled.through(),
+            settled_through: self.settled_through(),
         }
     }
 }

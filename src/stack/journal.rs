@@ -38,6 +38,7 @@ mod settle;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unacknowledged;
 
 pub use pump::{heartbeats, pump};
 use record::{Journaled, Recorder};

@@ -260,6 +260,7 @@ impl Replay {
 
     /// Applies what the records in the batch say, as a reader of the journal would.
     fn apply(&mut self, context: &dyn Fn() -> String) {
+        self.writer.acknowledge(self.writer.last_sequence());
         assert_eq!(self.writer.settled_through(), self.writer.last_sequence());
         let records: Vec<v1::Record> = self
             .batch

@@ -43,7 +43,23 @@ pub struct Kafka(Cluster);
 impl Kafka {
     /// A broker that accepts when this returns.
     pub fn start() -> Kafka {
-        Kafka(Cluster::with(1, "-Xmx512m"))
+        Kafka(Cluster::with(1, "-Xmx512m", false))
+    }
+
+    /// One that also listens with TLS and SASL: user `wal`, password `hush`, by
+    /// PLAIN and SCRAM-SHA-512; OAUTHBEARER with unsecured tokens.
+    pub fn start_secured() -> Kafka {
+        Kafka(Cluster::with(1, "-Xmx512m", true))
+    }
+
+    /// Where it listens with TLS and SASL.
+    pub fn secured_bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.0.nodes[0].secured_port)
+    }
+
+    /// The certificate to trust, as PEM.
+    pub fn certificate(&self) -> PathBuf {
+        self.0.directory.path().join("certificate.pem")
     }
 }
 
@@ -67,12 +83,14 @@ pub struct Cluster {
     directory: TempDir,
     id: String,
     heap: &'static str,
+    is_secured: bool,
 }
 
 struct Node {
     id: usize,
     port: u16,
     controller_port: u16,
+    secured_port: u16,
     directory_id: String,
     running: Option<Running>,
     earlier_lines: Vec<String>,
@@ -88,12 +106,16 @@ struct Running {
 impl Cluster {
     /// That many brokers; all of them accept and know of each other when this returns.
     pub fn start(brokers: usize) -> Cluster {
-        Cluster::with(brokers, "-Xmx384m")
+        Cluster::with(brokers, "-Xmx384m", false)
     }
 
-    fn with(brokers: usize, heap: &'static str) -> Cluster {
+    fn with(brokers: usize, heap: &'static str, is_secured: bool) -> Cluster {
         for _ in 0..START_ATTEMPTS {
             let mut cluster = Cluster::new(brokers, heap);
+            cluster.is_secured = is_secured;
+            if is_secured {
+                cluster.make_certificate();
+            }
             cluster.format();
             for node in 0..brokers {
                 cluster.spawn(node);
@@ -106,11 +128,12 @@ impl Cluster {
     }
 
     fn new(brokers: usize, heap: &'static str) -> Cluster {
-        let ports = free_ports(2 * brokers);
-        let nodes = ports.chunks_exact(2).zip(1..).map(|(ports, id)| Node {
+        let ports = free_ports(3 * brokers);
+        let nodes = ports.chunks_exact(3).zip(1..).map(|(ports, id)| Node {
             id,
             port: ports[0],
             controller_port: ports[1],
+            secured_port: ports[2],
             directory_id: random_uuid(),
             running: None,
             earlier_lines: Vec::new(),
@@ -120,7 +143,39 @@ impl Cluster {
             directory: TempDir::new().expect("a temporary directory"),
             id: random_uuid(),
             heap,
+            is_secured: false,
         }
+    }
+
+    /// A key for 127.0.0.1, and its certificate.
+    fn make_certificate(&self) {
+        let store = self.directory.path().join("key.p12");
+        let keytool = |arguments: &[&str]| {
+            let status = Command::new("keytool")
+                .args(arguments)
+                .args(["-alias", "broker", "-storepass", "password"])
+                .arg("-keystore")
+                .arg(&store)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .expect("keytool comes with Java");
+            assert!(status.success(), "keytool: {status}");
+        };
+        keytool(&[
+            "-genkeypair",
+            "-keyalg",
+            "EC",
+            "-storetype",
+            "PKCS12",
+            "-dname",
+            "CN=broker",
+            "-ext",
+            "SAN=ip:127.0.0.1",
+        ]);
+        let certificate = self.directory.path().join("certificate.pem");
+        let certificate = certificate.to_str().expect("a path in UTF-8");
+        keytool(&["-exportcert", "-rfc", "-file", certificate]);
     }
 
     /// `bootstrap.servers`: every broker's address, those that do not run too.
@@ -160,6 +215,66 @@ impl Cluster {
         self.kill(node);
         self.spawn(node);
         assert!(self.accepts(node), "broker {node} gets its own ports back");
+    }
+
+    /// Starts all that do not run; all accept when this returns.
+    pub fn restart_all(&mut self) {
+        let stopped: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].running.is_none())
+            .collect();
+        // Alone, none of them would accept.
+        for node in &stopped {
+            self.spawn(*node);
+        }
+        for node in stopped {
+            assert!(self.accepts(node), "broker {node} gets its own ports back");
+        }
+    }
+
+    /// Sends a running broker a signal.
+    pub fn signal(&self, node: usize, signal: Signal) {
+        let running = self.nodes[node].running.as_ref();
+        running.expect("it runs").process.signal(signal);
+    }
+
+    /// From now on a broker can't write beyond so many bytes of any file, as if
+    /// its disk were full.
+    pub fn limit_file_size(&self, node: usize, bytes: u64) {
+        let running = self.nodes[node].running.as_ref().expect("it runs");
+        let status = Command::new("prlimit")
+            .arg(format!("--pid={}", running.process.id()))
+            .arg(format!("--fsize={bytes}"))
+            .status()
+            .expect("prlimit is part of every Debian");
+        assert!(status.success(), "prlimit: {status}");
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) {
+        let options = AdminOptions::new()
+            .request_timeout(Some(ADMIN_DEADLINE))
+            .operation_timeout(Some(ADMIN_DEADLINE));
+        let admin = admin(&self.bootstrap());
+        let deleted = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime without drivers")
+            .block_on(admin.delete_topics(&[name], &options))
+            .unwrap_or_else(|error| panic!("delete topic {name}: {error}"));
+        for result in deleted {
+            result.unwrap_or_else(|(_, error)| panic!("delete topic {name}: {error}"));
+        }
+    }
+
+    /// Each partition's first replica leads it again.
+    pub fn elect_preferred_leaders(&self) {
+        let mut command = java("-Xmx128m");
+        command
+            .arg("org.apache.kafka.tools.LeaderElectionCommand")
+            .args(["--bootstrap-server", &self.bootstrap()])
+            .args(["--election-type", "preferred", "--all-topic-partitions"]);
+        let mut tool = Process::start("Apache Kafka's election tool", &mut command);
+        let status = tool.wait(ADMIN_DEADLINE);
+        assert!(status.success(), "elect: {}", tool.lines().join("\n"));
     }
 
     /// The broker that leads a partition, by what the rest know: just after
@@ -234,6 +349,9 @@ impl Cluster {
                 .args(["kafka.tools.StorageTool", "format", "-t", &self.id])
                 .args(["--initial-controllers", &controllers, "-c"])
                 .arg(file);
+            if self.is_secured {
+                command.args(["--add-scram", "SCRAM-SHA-512=[name=wal,password=hush]"]);
+            }
             Process::start("Apache Kafka's storage tool", &mut command)
         });
         // Collected first: all of them run before one is waited for.
@@ -262,6 +380,9 @@ impl Cluster {
              broker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=500\n",
             data.display()
         );
+        if self.is_secured {
+            self.secure(node, &mut text);
+        }
         for topic in [
             "offsets.topic",
             "transaction.state.log",
@@ -274,6 +395,41 @@ impl Cluster {
             writeln!(text, "{topic}.min.isr={in_sync}").expect("memory");
         }
         text
+    }
+
+    fn secure(&self, node: &Node, text: &mut String) {
+        const MODULES: &str = "org.apache.kafka.common.security";
+        let store = self.directory.path().join("key.p12");
+        *text = text.replace(
+            "\ncontroller.listener.names",
+            &format!(
+                ",SASL_SSL://127.0.0.1:{}\ncontroller.listener.names",
+                node.secured_port
+            ),
+        );
+        writeln!(
+            text,
+            "inter.broker.listener.name=PLAINTEXT\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL\n\
+             ssl.keystore.type=PKCS12\nssl.keystore.location={}\nssl.keystore.password=password\n\
+             sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER",
+            store.display()
+        )
+        .expect("memory");
+        for (mechanism, module) in [
+            ("plain", "plain.PlainLoginModule required user_wal=\"hush\""),
+            ("scram-sha-512", "scram.ScramLoginModule required"),
+            (
+                "oauthbearer",
+                "oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"x\"",
+            ),
+        ] {
+            writeln!(
+                text,
+                "listener.name.sasl_ssl.{mechanism}.sasl.jaas.config={MODULES}.{module};"
+            )
+            .expect("memory");
+        }
     }
 
     fn properties(&self, node: &Node) -> PathBuf {

@@ -19,6 +19,7 @@ pub mod random;
 pub mod redis;
 pub mod resp;
 pub mod sidecar;
+pub mod topic;
 pub mod wait;
 
 pub use kafka::{Cluster, Kafka};

@@ -26,6 +26,8 @@ pub struct SidecarOptions {
     pub durability: String,
     /// Further lines at the start of the file (`drain_timeout = "5s"`).
     pub root_lines: String,
+    /// `[journal] backend`.
+    pub backend: String,
     /// Further lines of the journal's table.
     pub journal_lines: String,
     /// Where the journal is; below the sidecar's own directory if not said.
@@ -46,6 +48,7 @@ impl SidecarOptions {
             connection: "shared".to_owned(),
             durability: "durable".to_owned(),
             root_lines: String::new(),
+            backend: "local".to_owned(),
             journal_lines: String::new(),
             journal_directory: None,
             namespace_lines: String::new(),
@@ -63,6 +66,12 @@ impl SidecarOptions {
     /// The same with another `durability`.
     pub fn durability(mut self, durability: &str) -> SidecarOptions {
         self.durability = durability.to_owned();
+        self
+    }
+
+    /// The same with another journal.
+    pub fn backend(mut self, backend: &str) -> SidecarOptions {
+        self.backend = backend.to_owned();
         self
     }
 
@@ -98,12 +107,13 @@ impl SidecarOptions {
         write!(
             text,
             "region = \"test\"\nroles = [\"proxy\"]\n{}\n\n\
-             [journal]\nbackend = \"local\"\ndirectory = \"{}\"\n{}\n\n\
+             [journal]\nbackend = \"{}\"\ndirectory = \"{}\"\n{}\n\n\
              [[namespace]]\nname = \"test\"\nprotocol = \"redis\"\n\
              listen = \"127.0.0.1:{port}\"\nupstream = \"{}\"\n\
              connection = \"{}\"\ndurability = \"{}\"\n{}\n\n\
              [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\n{}\n",
             self.root_lines,
+            self.backend,
             journal.display(),
             self.journal_lines,
             self.upstream,

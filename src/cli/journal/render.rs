@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::mutation::v1::outcome::Result as Resolved;
 use crate::mutation::v1::record::Body;
-use crate::mutation::v1::{Command, Outcome, Record, Snapshot, Store};
+use crate::mutation::v1::{Command, Heartbeat, Outcome, Record, Snapshot, Store};
 
 /// So many bytes of an argument or value are shown to people.
 const SHOWN_BYTES_MAX: usize = 64;
@@ -31,7 +31,7 @@ pub(super) fn line(offset: u64, record: &Record) -> String {
     let (writer, sequence) = (record.writer, record.sequence);
     let body = match &record.body {
         None => "empty".to_owned(),
-        Some(Body::Heartbeat(_)) => "heartbeat".to_owned(),
+        Some(Body::Heartbeat(heartbeat)) => heartbeat_line(heartbeat),
         Some(Body::Mutation(mutation)) => {
             let kind = if mutation.r#final { "final" } else { "intent" };
             format!("mutation {kind} {}", commands_line(&mutation.commands))
@@ -40,6 +40,15 @@ pub(super) fn line(offset: u64, record: &Record) -> String {
         Some(Body::Snapshot(snapshot)) => snapshot_line(snapshot),
     };
     format!("{offset} {time} {region} {namespace} db{database} {writer:016x}-{sequence} {body}")
+}
+
+fn heartbeat_line(heartbeat: &Heartbeat) -> String {
+    let mut line = "heartbeat".to_owned();
+    for (index, range) in heartbeat.unacknowledged.iter().enumerate() {
+        let before = if index == 0 { " unacknowledged" } else { "," };
+        let _ = write!(line, "{before} {}-{}", range.first, range.last);
+    }
+    line
 }
 
 fn outcome_line(outcome: &Outcome) -> String {
@@ -115,7 +124,16 @@ pub(super) fn json(offset: u64, record: &Record) -> Value {
     };
     let (kind, body) = match &record.body {
         None => ("empty", None),
-        Some(Body::Heartbeat(_)) => ("heartbeat", None),
+        Some(Body::Heartbeat(heartbeat)) if heartbeat.unacknowledged.is_empty() => {
+            ("heartbeat", None)
+        }
+        Some(Body::Heartbeat(heartbeat)) => {
+            let ranges = heartbeat.unacknowledged.iter();
+            let ranges: Vec<Value> = ranges
+                .map(|range| json!({"first": range.first, "last": range.last}))
+                .collect();
+            ("heartbeat", Some(json!({"unacknowledged": ranges})))
+        }
         Some(Body::Mutation(mutation)) => {
             let body = json!({
                 "commands": commands_json(&mutation.commands),

@@ -1,4 +1,4 @@
-use super::super::file;
+use super::super::{file, kafka};
 use super::*;
 use std::collections::BTreeSet;
 
@@ -24,6 +24,15 @@ retention_bytes = "1GiB"
 retention_age = "1h"
 hard_cap_bytes = "2GiB"
 heartbeat_interval = "2s"
+brokers = "kafka:9092"
+[journal.kafka]
+topic = "t.{namespace}"
+create_topics = false
+partitions = 3
+replication_factor = 1
+timeout = "1s"
+spool_after = "1s"
+properties = { "socket.keepalive.enable" = true }
 [[namespace]]
 name = "n"
 protocol = "redis"
@@ -86,9 +95,10 @@ fn every_key_is_applied_or_needs_a_restart() {
         .chain(&plan.needs_restart)
         .cloned()
         .collect();
-    let sections: [(&str, &file::Keys); 5] = [
+    let sections: [(&str, &file::Keys); 6] = [
         ("", &file::ROOT),
         ("journal.", &file::JOURNAL),
+        ("journal.kafka.", &kafka::KAFKA),
         ("namespace.n.", &file::NAMESPACE),
         ("admin.", &file::ADMIN),
         ("log.", &file::LOG),
@@ -102,6 +112,7 @@ fn every_key_is_applied_or_needs_a_restart() {
         for key in keys.known {
             let skip = match path {
                 "" => apart.contains(key),
+                "journal." => *key == "kafka",
                 "namespace.n." => of_namespace.contains(key),
                 _ => false,
             };
@@ -111,6 +122,27 @@ fn every_key_is_applied_or_needs_a_restart() {
         }
     }
     assert_eq!(reported, expected);
+}
+
+#[test]
+fn a_spool_is_not_made_while_running() {
+    let with = |unavailable: &str| {
+        parse(&format!(
+            "{BEFORE}on_journal_unavailable = {unavailable:?}\n\
+             [journal]\nbackend = \"kafka\"\nbrokers = \"k:1\"\n"
+        ))
+    };
+    let key = "namespace.n.on_journal_unavailable";
+    for (old, new) in [("spool", "reject"), ("bypass", "spool")] {
+        let plan = with(old).reload_plan(&with(new));
+        assert_eq!(
+            (&plan.applied[..], &plan.needs_restart[..]),
+            (&[][..], &[key.to_owned()][..])
+        );
+        assert_eq!(plan.effective, with(old));
+    }
+    let plan = with("reject").reload_plan(&with("bypass"));
+    assert_eq!(plan.applied, [key]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What librdkafka tells: delivery reports, errors, log lines.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -23,12 +24,18 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                self.0.set_unavailable("all Kafka brokers are down");
+                if self.0.set_unavailable("all Kafka brokers are down") {
+                    tracing::warn!("all Kafka brokers are down");
+                }
             }
-            Some(RDKafkaErrorCode::Fatal) => self.0.set_unavailable(reason),
-            _ => {}
+            Some(RDKafkaErrorCode::Fatal) => {
+                tracing::warn!(%error, reason, "kafka");
+                self.0.set_unavailable(reason);
+                self.0.broken.store(true, Ordering::SeqCst);
+            }
+            // The log says it too.
+            _ => tracing::debug!(%error, reason, "kafka"),
         }
-        tracing::warn!(%error, reason, "kafka");
     }
 }
 
@@ -45,6 +52,9 @@ impl ProducerContext for Reports {
             Err((error, message)) => {
                 let code = error.rdkafka_error_code();
                 let reason = code.map_or_else(|| error.to_string(), |code| code.to_string());
+                if code.is_some_and(is_over) {
+                    self.0.broken.store(true, Ordering::SeqCst);
+                }
                 Err(match was_never_sent(message) {
                     true => AppendError::Skipped(reason),
                     false => AppendError::Unknown(reason),
@@ -53,6 +63,21 @@ impl ProducerContext for Reports {
         };
         self.0.delivered(opaque, delivered);
     }
+}
+
+/// Whether a producer that hears this won't do better: the topic is gone, or
+/// its own state is of no use.
+fn is_over(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::Fatal
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::UnknownProducerId
+            | Code::OutOfOrderSequenceNumber
+    )
 }
 
 /// Puts a line of librdkafka's into our log.

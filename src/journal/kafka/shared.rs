@@ -1,23 +1,27 @@
-//! What appenders, the poll thread and readers share: the hand-overs that are
-//! under way, and what was acknowledged.
+//! What appenders, the journal's thread and readers share: the hand-overs that
+//! are under way, and what was acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord};
+use rdkafka::producer::{Producer as _, PurgeConfig};
 use slab::Slab;
 
 use super::super::appender::Staged;
 use super::super::statistics::Counters;
-use super::super::{AppendError, JournalState, JournalStats, Offset, RECORD_BYTES_MAX};
+use super::super::{AppendError, JournalState, JournalStats, Offset, RECORD_BYTES_MAX, Verdict};
 use super::KafkaOptions;
-use super::context::Reports;
-use super::topic::Topic;
-use crate::mutation::RecordKind;
+use super::hand_over::{HandOver, unpack};
+use super::link::Link;
+
+/// How long a record waits that could go elsewhere while no broker is there.
+const PATIENCE_WITHOUT_BROKERS: Duration = Duration::from_millis(50);
+
+/// Names an appender's queue.
+pub(in super::super) type QueueNumber = usize;
 
 /// Where a message was stored.
 #[derive(Debug, Clone, Copy)]
@@ -27,26 +31,26 @@ pub(super) struct Delivered {
 }
 
 /// The state of an open journal.
-pub(super) struct Shared {
+pub(in super::super) struct Shared {
     state: Mutex<State>,
-    /// A hand-over has completed.
-    completed: Condvar,
+    /// Something has completed, or waits to be diverted.
+    changed: Condvar,
     counters: Counters,
     waiting_bytes: AtomicUsize,
     bytes_max: usize,
-    /// The poll thread is to end.
+    /// The journal's thread is to end.
     pub(super) ended: AtomicBool,
+    /// The producer can't go on.
+    pub(super) broken: AtomicBool,
     topic: String,
-    message_bytes_max: usize,
     headers: Vec<(String, String)>,
-    producer: Mutex<Option<Arc<BaseProducer<Reports>>>>,
+    link: Mutex<Option<Arc<Link>>>,
 }
 
 #[derive(Default)]
 struct State {
     hand_overs: Slab<HandOver>,
-    /// The hand-overs of each appender that have not been told, in order.
-    queues: Vec<VecDeque<usize>>,
+    queues: Vec<Queue>,
     /// One past the last acknowledged offset, by partition.
     durable_next: Vec<Offset>,
     unavailable: Option<String>,
@@ -54,230 +58,352 @@ struct State {
     watchers: Vec<Waker>,
 }
 
-struct HandOver {
-    staged: Staged,
-    queue: usize,
-    /// Records without a report.
-    remaining: usize,
-    stored: usize,
-    /// Where its first record is.
-    first: Offset,
-    error: Option<AppendError>,
-    since: Instant,
+/// The hand-overs of an appender that have not been told, in order.
+struct Queue {
+    slots: VecDeque<usize>,
+    on_failure: OnFailure,
+    /// Whether one has failed, and nothing may follow it.
+    stopped: bool,
 }
 
-/// A record as librdkafka is given it to name in its report.
-fn pack(slot: usize, entry: usize) -> usize {
-    slot << 32 | entry
-}
-
-fn unpack(opaque: usize) -> (usize, usize) {
-    (opaque >> 32, opaque & u32::MAX as usize)
+/// What follows when a hand-over of an appender fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum OnFailure {
+    /// It is told.
+    Tell,
+    /// It is told, and nothing more is taken until the appender resumes: what
+    /// follows must not get into the log before it.
+    Stop,
+    /// Nothing more is taken, and it waits to be taken elsewhere itself, by
+    /// [`Shared::take_pending`].
+    Divert,
 }
 
 impl Shared {
-    pub(super) fn new(options: &KafkaOptions, topic: &Topic) -> Shared {
+    pub(super) fn new(options: &KafkaOptions) -> Shared {
         Shared {
-            state: Mutex::new(State {
-                durable_next: topic.ends.clone(),
-                ..State::default()
-            }),
-            completed: Condvar::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
             counters: Counters::default(),
             waiting_bytes: AtomicUsize::new(0),
             bytes_max: options.inbox_bytes_max,
             ended: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             topic: options.topic.clone(),
-            message_bytes_max: topic.message_bytes_max.min(RECORD_BYTES_MAX),
             headers: options.headers.clone(),
-            producer: Mutex::new(None),
+            link: Mutex::new(None),
         }
     }
 
-    pub(super) fn set_producer(&self, producer: Arc<BaseProducer<Reports>>) {
-        *lock(&self.producer) = Some(producer);
+    pub(super) fn link(&self) -> Option<Arc<Link>> {
+        lock(&self.link).clone()
     }
 
-    pub(super) fn take_producer(&self) -> Option<Arc<BaseProducer<Reports>>> {
-        lock(&self.producer).take()
+    /// Returns the one before.
+    pub(super) fn set_link(&self, link: Option<Arc<Link>>) -> Option<Arc<Link>> {
+        std::mem::replace(&mut *lock(&self.link), link)
     }
 
-    pub(super) fn producer(&self) -> Option<Arc<BaseProducer<Reports>>> {
-        lock(&self.producer).clone()
+    /// The topic is there, and ends so.
+    pub(super) fn found(&self, ends: &[Offset]) {
+        let mut state = self.state();
+        state.durable_next = ends.to_vec();
+        state.unavailable = None;
     }
 
     /// One more appender.
-    pub(super) fn add_queue(&self) -> usize {
+    pub(super) fn add_queue(&self, on_failure: OnFailure) -> usize {
         let mut state = self.state();
-        state.queues.push(VecDeque::new());
+        state.queues.push(Queue {
+            slots: VecDeque::new(),
+            on_failure,
+            stopped: false,
+        });
         state.queues.len() - 1
     }
 
-    fn stage(&self, queue: usize, staged: Staged) -> Result<(), (Staged, AppendError)> {
+    /// Why records of a hand-over would never be taken.
+    pub(in super::super) fn too_long(&self, staged: &Staged) -> Option<AppendError> {
+        let longest = staged.records.records().map(|(_, record)| record.len());
+        let longest = longest.max().unwrap_or(0);
+        let max = self.link().map_or(RECORD_BYTES_MAX, |link| {
+            link.message_bytes_max.min(RECORD_BYTES_MAX)
+        });
+        (max < longest).then(|| {
+            AppendError::NotAppended(format!(
+                "record of {longest} bytes is longer than the topic's max.message.bytes, {max}"
+            ))
+        })
+    }
+
+    /// Takes a hand-over, or gives it back with the reason.
+    pub(in super::super) fn stage(
+        &self,
+        queue: QueueNumber,
+        mut staged: Staged,
+    ) -> Result<(), (Staged, AppendError)> {
         let waiting = self.waiting_bytes();
         if self.bytes_max <= waiting {
             let reason = format!("journal backlog of {waiting} bytes waits for Kafka");
             return Err((staged, AppendError::NotAppended(reason)));
         }
-        let longest = staged.records.records().map(|(_, record)| record.len());
-        if let Some(length) = longest
-            .max()
-            .filter(|length| self.message_bytes_max < *length)
-        {
-            let reason = format!(
-                "record of {length} bytes is longer than the topic's max.message.bytes, {}",
-                self.message_bytes_max
-            );
-            return Err((staged, AppendError::NotAppended(reason)));
+        if let Some(error) = self.too_long(&staged) {
+            return Err((staged, error));
         }
-        let Some(producer) = self.producer().filter(|_| !self.state().closed) else {
-            let reason = "journal is closed".to_owned();
-            return Err((staged, AppendError::NotAppended(reason)));
+        let link = match self.link() {
+            Some(link) if !self.state().closed => link,
+            _ => {
+                let reason = self.absence();
+                return Err((staged, AppendError::NotAppended(reason)));
+            }
         };
-        let records = staged.records.entries.len();
-        self.waiting_bytes
-            .fetch_add(staged.records.bytes.len(), Ordering::Relaxed);
+        let bytes = staged.records.bytes.len();
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         // The batch is lent to this function while the table has the rest: a
         // report may come before the last record is sent.
-        let mut staged = staged;
         let batch = std::mem::take(&mut staged.records);
+        let messages = link.messages_of(&batch);
         let slot = {
             let mut state = self.state();
+            if state.queues[queue].stopped {
+                drop(state);
+                self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let reason = "an earlier record failed".to_owned();
+                let staged = Staged {
+                    records: batch,
+                    ..staged
+                };
+                return Err((staged, AppendError::NotAppended(reason)));
+            }
             let slot = state.hand_overs.insert(HandOver {
-                staged,
+                staged: Some(staged),
                 queue,
+                bytes,
                 // One more, until the batch is back.
-                remaining: records + 1,
-                stored: 0,
+                remaining: messages + 1,
                 first: 0,
                 error: None,
+                verdicts: Vec::new(),
                 since: Instant::now(),
             });
-            state.queues[queue].push_back(slot);
+            state.queues[queue].slots.push_back(slot);
             slot
         };
-        let mut refused = None;
-        let mut sent = 0;
-        for (entry, bytes) in batch.records() {
-            let mut record: BaseRecord<'_, [u8], [u8], usize> =
-                BaseRecord::with_opaque_to(&self.topic, pack(slot, sent))
-                    .payload(bytes)
-                    .headers(self.headers(entry.kind));
-            if entry.key.0 < entry.key.1 {
-                record = record.key(&batch.bytes[entry.key.0..entry.key.1]);
-            }
-            if let Err((error, _)) = producer.send(record) {
-                refused = Some(AppendError::Skipped(error.to_string()));
-                break;
-            }
-            sent += 1;
-        }
+        let sent = link.send(&self.topic, &self.headers, slot, &batch);
         let mut state = self.state();
         let hand_over = &mut state.hand_overs[slot];
-        hand_over.staged.records = batch;
-        hand_over.remaining -= 1 + (records - sent);
-        if let Some(error) = refused {
-            hand_over.fail(error);
+        hand_over.remaining -= 1 + (messages - sent.messages);
+        let records = batch.entries.len();
+        if let Some(staged) = &mut hand_over.staged {
+            staged.records = batch;
         }
-        self.tell(state, queue);
+        hand_over.note_unsent(sent, records);
+        if hand_over.error.is_some() {
+            state.stop_behind(queue);
+        }
+        self.tell(state, slot);
         Ok(())
     }
 
-    fn headers(&self, kind: RecordKind) -> OwnedHeaders {
-        let mut headers = OwnedHeaders::new_with_capacity(self.headers.len() + 1);
-        for (key, value) in &self.headers {
-            headers = headers.insert(Header {
-                key,
-                value: Some(value),
-            });
+    /// Why there is no link.
+    fn absence(&self) -> String {
+        let state = self.state();
+        match &state.unavailable {
+            _ if state.closed => "journal is closed".to_owned(),
+            Some(reason) => reason.clone(),
+            None => "Kafka has not been reached yet".to_owned(),
         }
-        let kind = match kind {
-            RecordKind::Mutation => "mutation",
-            RecordKind::Outcome => "outcome",
-            RecordKind::Snapshot => "snapshot",
-            RecordKind::Heartbeat => "heartbeat",
-        };
-        headers.insert(Header {
-            key: "kind",
-            value: Some(kind),
-        })
     }
 
-    /// A report on one record.
+    /// A report on one message.
     pub(super) fn delivered(&self, opaque: usize, result: Result<Delivered, AppendError>) {
         let (slot, entry) = unpack(opaque);
         let mut state = self.state();
-        let queue = state.hand_overs[slot].queue;
         match result {
             Ok(delivered) => {
-                let next = &mut state.durable_next[delivered.partition as usize];
-                *next = (*next).max(delivered.offset + 1);
+                if let Some(next) = state.durable_next.get_mut(delivered.partition as usize) {
+                    *next = (*next).max(delivered.offset + 1);
+                }
                 state.unavailable = None;
-                let hand_over = &mut state.hand_overs[slot];
-                hand_over.stored += 1;
                 if entry == 0 {
-                    hand_over.first = delivered.offset;
+                    state.hand_overs[slot].first = delivered.offset;
                 }
             }
             Err(error) => {
                 if state.unavailable.is_none() {
                     state.unavailable = Some(error.to_string());
                 }
-                state.hand_overs[slot].fail(error);
+                state.hand_overs[slot].fail(entry, error);
+                let queue = state.hand_overs[slot].queue;
+                state.stop_behind(queue);
             }
         }
         state.hand_overs[slot].remaining -= 1;
         if state.hand_overs[slot].remaining == 0 {
-            self.tell(state, queue);
+            self.tell(state, slot);
         }
     }
 
     /// Tells an appender of its hand-overs that are done, in order.
-    fn tell(&self, mut state: MutexGuard<'_, State>, queue: usize) {
+    fn tell(&self, mut state: MutexGuard<'_, State>, slot: usize) {
+        let hand_over = &state.hand_overs[slot];
+        if hand_over.remaining == 0 && hand_over.staged.is_none() {
+            // It was taken elsewhere.
+            self.waiting_bytes
+                .fetch_sub(hand_over.bytes, Ordering::Relaxed);
+            state.hand_overs.remove(slot);
+            self.changed.notify_all();
+            return;
+        }
+        let queue = hand_over.queue;
         let mut outbox = None;
-        while let Some(&slot) = state.queues[queue].front() {
-            if state.hand_overs[slot].remaining != 0 {
+        while let Some(&slot) = state.queues[queue].slots.front() {
+            let hand_over = &state.hand_overs[slot];
+            let diverts =
+                state.queues[queue].on_failure == OnFailure::Divert && hand_over.error.is_some();
+            if hand_over.remaining != 0 || diverts {
                 break;
             }
-            state.queues[queue].pop_front();
-            let mut done = state.hand_overs.remove(slot);
-            let records = done.staged.records.entries.len() as u64;
-            let bytes = done.staged.records.bytes.len();
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            let result = done.result();
-            match &result {
-                Ok(_) => {
-                    let micros = done.since.elapsed().as_micros() as u64;
-                    self.counters.committed(records, bytes as u64, micros);
-                }
-                Err(_) => {
-                    let failed = &self.counters.failed_records;
-                    failed.fetch_add(records - done.stored as u64, Ordering::Relaxed);
-                }
-            }
-            let completion = done.staged.complete(result);
-            done.staged.outbox.push(completion);
-            outbox = Some(done.staged.outbox);
+            state.queues[queue].slots.pop_front();
+            let done = state.hand_overs.remove(slot);
+            outbox = self.complete(done).or(outbox);
         }
-        let Some(outbox) = outbox else {
-            return;
-        };
         let watchers = std::mem::take(&mut state.watchers);
         drop(state);
-        self.completed.notify_all();
-        outbox.wake();
+        self.changed.notify_all();
+        if let Some(outbox) = outbox {
+            outbox.wake();
+        }
         for watcher in watchers {
             watcher.wake();
         }
     }
 
-    /// Blocks until all that was handed over before has been told.
-    pub(super) fn flush(&self) {
+    fn complete(&self, mut done: HandOver) -> Option<Arc<super::super::appender::Outbox>> {
+        self.waiting_bytes.fetch_sub(done.bytes, Ordering::Relaxed);
+        let mut staged = done.staged.take()?;
+        let records = staged.records.entries.len() as u64;
+        let result = done.result(staged.records.entries.len());
+        match &result {
+            Ok(_) => {
+                let micros = done.since.elapsed().as_micros() as u64;
+                self.counters.committed(records, done.bytes as u64, micros);
+            }
+            Err(_) => {
+                let stored = done.verdicts.iter().filter(|v| **v == Verdict::Stored);
+                let failed = records - stored.count() as u64;
+                self.counters
+                    .failed_records
+                    .fetch_add(failed, Ordering::Relaxed);
+            }
+        }
+        let mut completion = staged.complete(result);
+        completion.verdicts = done.verdicts;
+        staged.outbox.push(completion);
+        Some(staged.outbox)
+    }
+
+    /// Takes all hand-overs of diverting appenders that were not told, each
+    /// appender's in order. Their messages stay on their way.
+    pub(in super::super) fn take_pending(&self) -> Vec<Staged> {
         let mut state = self.state();
-        while !state.hand_overs.is_empty() {
-            let woken = self.completed.wait(state);
+        let state = &mut *state;
+        let mut taken = Vec::new();
+        for queue in state.queues.iter_mut().filter(|queue| queue.diverts()) {
+            queue.stopped = true;
+            for slot in std::mem::take(&mut queue.slots) {
+                let hand_over = &mut state.hand_overs[slot];
+                taken.extend(hand_over.staged.take());
+                if hand_over.remaining == 0 {
+                    self.waiting_bytes
+                        .fetch_sub(hand_over.bytes, Ordering::Relaxed);
+                    state.hand_overs.remove(slot);
+                }
+            }
+        }
+        taken
+    }
+
+    /// Whether a diverting appender's hand-over has failed, or has waited for
+    /// longer than `patience`.
+    pub(in super::super) fn has_to_divert(&self, patience: Duration) -> bool {
+        let state = self.state();
+        let patience = match state.unavailable {
+            // There is nobody to be waited for.
+            Some(_) => patience.min(PATIENCE_WITHOUT_BROKERS),
+            None => patience,
+        };
+        let mut queues = state.queues.iter().filter(|queue| queue.diverts());
+        queues.any(|queue| {
+            let oldest = queue.slots.front().map(|slot| &state.hand_overs[*slot]);
+            let is_late = |oldest: &HandOver| patience <= oldest.since.elapsed();
+            queue.stopped || oldest.is_some_and(is_late)
+        })
+    }
+
+    /// Takes hand-overs of diverting appenders again.
+    pub(in super::super) fn resume_diverting(&self) {
+        let mut state = self.state();
+        for queue in state.queues.iter_mut().filter(|queue| queue.diverts()) {
+            debug_assert!(queue.slots.is_empty());
+            queue.stopped = false;
+        }
+    }
+
+    /// Blocks until no diverting appender's hand-over waits here.
+    pub(in super::super) fn wait_until_none_is_pending(&self) {
+        let mut state = self.state();
+        let is_pending = |queue: &Queue| queue.diverts() && !queue.slots.is_empty();
+        while state.queues.iter().any(is_pending) {
+            let woken = self.changed.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Wakes whoever waits for hand-overs that were taken elsewhere.
+    pub(in super::super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Blocks until all that was handed over before has been told; whether it
+    /// was within `patience`.
+    pub(super) fn flush(&self, patience: Option<Duration>) -> bool {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let mut state = self.state();
+        while !state.hand_overs.is_empty() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                None => {
+                    let woken = self.changed.wait(state);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(Duration::ZERO) => return false,
+                Some(left) => {
+                    let woken = self.changed.wait_timeout(state, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    /// Has librdkafka report all that is on its way as failed.
+    pub(super) fn give_up(&self) {
+        if let Some(link) = self.link() {
+            self.give_up_on(&link);
+        }
+    }
+
+    pub(super) fn give_up_on(&self, link: &Link) {
+        let all = PurgeConfig::default().queue().inflight();
+        link.producer.purge(all);
+    }
+
+    /// Whether nothing is on its way.
+    pub(in super::super) fn is_settled(&self) -> bool {
+        let state = self.state();
+        let mut all = state.hand_overs.iter();
+        all.all(|(_, hand_over)| hand_over.remaining == 0)
     }
 
     /// Takes no more.
@@ -301,8 +427,12 @@ impl Shared {
         self.state().watchers.push(waker.clone());
     }
 
-    pub(super) fn set_unavailable(&self, reason: &str) {
-        self.state().unavailable = Some(reason.to_owned());
+    /// Whether that is news.
+    pub(super) fn set_unavailable(&self, reason: &str) -> bool {
+        let mut state = self.state();
+        let is_news = state.unavailable.as_deref() != Some(reason);
+        state.unavailable = Some(reason.to_owned());
+        is_news
     }
 
     pub(super) fn journal_state(&self) -> JournalState {
@@ -314,11 +444,8 @@ impl Shared {
 
     pub(super) fn durable_next(&self, partition: u32) -> Offset {
         let state = self.state();
-        state
-            .durable_next
-            .get(partition as usize)
-            .copied()
-            .unwrap_or(0)
+        let next = state.durable_next.get(partition as usize);
+        next.copied().unwrap_or(0)
     }
 
     pub(super) fn stats(&self) -> JournalStats {
@@ -326,6 +453,15 @@ impl Shared {
             waiting_bytes: self.waiting_bytes() as u64,
             ..self.counters.snapshot()
         }
+    }
+
+    /// Takes hand-overs of a queue again after one failed.
+    pub(super) fn resume(&self, queue: QueueNumber) {
+        self.state().queues[queue].stopped = false;
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting_bytes() < self.bytes_max
     }
 
     fn waiting_bytes(&self) -> usize {
@@ -341,51 +477,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl HandOver {
-    /// That a record may be in the log weighs more than that one is not.
-    fn fail(&mut self, error: AppendError) {
-        let is_worse = matches!(error, AppendError::Unknown(_));
-        if self.error.is_none() || is_worse {
-            self.error = Some(error);
-        }
-    }
-
-    fn result(&mut self) -> Result<Offset, AppendError> {
-        match self.error.take() {
-            None => Ok(self.first),
-            // Those of the others that are stored can't be told apart.
-            Some(error) if self.stored != 0 => Err(AppendError::Unknown(error.to_string())),
-            Some(error) => Err(error),
+impl State {
+    /// A record of the queue has failed. In a spool, none may get into the log
+    /// before it that was made later: whichever way it goes.
+    fn stop_behind(&mut self, queue: QueueNumber) {
+        if self.queues[queue].on_failure != OnFailure::Tell {
+            for queue in &mut self.queues {
+                queue.stopped |= queue.on_failure != OnFailure::Tell;
+            }
         }
     }
 }
 
-/// One appender's way in.
-pub(in super::super) struct Inbox {
-    shared: Arc<Shared>,
-    queue: usize,
-}
-
-impl std::fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox").field("queue", &self.queue).finish()
-    }
-}
-
-impl Inbox {
-    pub(super) fn new(shared: &Arc<Shared>, queue: usize) -> Inbox {
-        Inbox {
-            shared: Arc::clone(shared),
-            queue,
-        }
-    }
-
-    /// Takes a hand-over, or gives it back with the reason.
-    pub(in super::super) fn stage(&self, staged: Staged) -> Result<(), (Staged, AppendError)> {
-        self.shared.stage(self.queue, staged)
-    }
-
-    pub(in super::super) fn has_room(&self) -> bool {
-        self.shared.waiting_bytes() < self.shared.bytes_max
+impl Queue {
+    fn diverts(&self) -> bool {
+        self.on_failure == OnFailure::Divert
     }
 }

@@ -38,6 +38,7 @@ fn batch(records: &[Vec<u8>]) -> RecordBatch {
             key: (0, 0),
             kind: RecordKind::Mutation,
             sequence: 0,
+            hlc: 0,
         });
     }
     batch

@@ -69,6 +69,30 @@ impl Inbox {
         Ok(())
     }
 
+    /// Takes hand-overs, in order, whether there is room or not.
+    pub(in super::super) fn stage_all(&self, all: Vec<Staged>) {
+        let bytes: usize = all.iter().map(|staged| staged.records.bytes.len()).sum();
+        let mut state = self.state();
+        if state.closing {
+            drop(state);
+            for mut staged in all {
+                let error = AppendError::NotAppended("journal is closed".to_owned());
+                let completion = staged.complete(Err(error));
+                staged.outbox.push(completion);
+                staged.outbox.wake();
+            }
+            return;
+        }
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        state.submitted += all.len() as u64;
+        state.staged.extend(all);
+        let wake = std::mem::take(&mut state.asleep);
+        drop(state);
+        if wake {
+            self.wake_writer();
+        }
+    }
+
     pub(in super::super) fn has_room(&self) -> bool {
         self.waiting_bytes() < self.bytes_max
     }

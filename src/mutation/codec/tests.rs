@@ -118,9 +118,10 @@ proptest! {
         let parts = MutationParts { commands: &[], keys: &[], is_final: false };
         let of_sequence = writer.mutation(&mut out, now_ms, 0, &parts);
         out.clear();
+        writer.acknowledge(of_sequence);
         writer.outcome(&mut out, now_ms, 0, of_sequence, &key, &outcome);
         let record = check_single(&out, RecordKind::Outcome, &key);
-        prop_assert_eq!(record.settled_through, 2);
+        prop_assert_eq!(record.settled_through, 1);
         let Some(Body::Outcome(decoded)) = record.body else { panic!("no outcome") };
         prop_assert_eq!(decoded.of_sequence, of_sequence);
         prop_assert_eq!(&decoded.key[..], &key[..]);
@@ -164,7 +165,7 @@ proptest! {
 }
 
 #[test]
-fn sequences_are_dense_and_settled_through_never_covers_an_open_one() {
+fn sequences_are_dense_and_settled_through_covers_no_open_or_unacknowledged_one() {
     let mut writer = writer("r", "n", v1::Store::Redis, 1);
     let mut out = RecordBatch::default();
     let parts = MutationParts {
@@ -174,12 +175,15 @@ fn sequences_are_dense_and_settled_through_never_covers_an_open_one() {
     };
     assert_eq!(writer.mutation(&mut out, 5, 0, &parts), 1);
     assert_eq!(writer.mutation(&mut out, 5, 0, &parts), 2);
-    assert_eq!(writer.heartbeat(&mut out, 4), 3);
+    assert_eq!(writer.heartbeat(&mut out, 4, &[]), 3);
     writer.settle(2);
-    assert_eq!(writer.heartbeat(&mut out, 6), 4);
+    assert_eq!(writer.heartbeat(&mut out, 6, &[]), 4);
+    writer.acknowledge(4);
     assert_eq!(writer.settled_through(), 0);
     let rejected = Outcome::Rejected(String::new());
     assert_eq!(writer.outcome(&mut out, 6, 0, 1, b"", &rejected), 5);
+    assert_eq!(writer.settled_through(), 4);
+    writer.acknowledge(5);
     assert_eq!(writer.settled_through(), 5);
     assert_eq!(writer.last_sequence(), 5);
 
@@ -197,11 +201,11 @@ fn sequences_are_dense_and_settled_through_never_covers_an_open_one() {
         (2, 0, hlc(5, 1)),
         (3, 0, hlc(5, 2)),
         (4, 0, hlc(6, 0)),
-        (5, 5, hlc(6, 1)),
+        (5, 4, hlc(6, 1)),
     ];
     assert_eq!(found, expected);
     let heartbeat = records[2].body.as_ref();
-    assert_eq!(heartbeat, Some(&Body::Heartbeat(v1::Heartbeat {})));
+    assert_eq!(heartbeat, Some(&Body::Heartbeat(v1::Heartbeat::default())));
 }
 
 /// The bytes other programs read. A change here is a change of the format.
@@ -215,13 +219,14 @@ fn the_bytes_of_version_1() {
         is_final: true,
     };
     writer.mutation(&mut out, 1_000, 3, &parts);
+    writer.acknowledge(1);
     let effects = Outcome::Partial {
         effects: vec![vec![Bytes::from("DEL"), Bytes::from("k")]],
         unknown_keys: vec![Bytes::from("u")],
     };
     writer.outcome(&mut out, 1_000, 3, 1, b"k", &effects);
     writer.snapshot(&mut out, 1_001, 3, b"k", Some(b""), 300);
-    writer.heartbeat(&mut out, 1_001);
+    writer.heartbeat(&mut out, 1_001, &[(2, 3)]);
     let found: Vec<String> = out
         .records()
         .map(|(_, bytes)| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -242,7 +247,7 @@ fn the_bytes_of_version_1() {
             + "0a0176"
             + "12016b"
             + "1801",
-        // settled_through 2 comes before the outcome
+        // settled_through 1 comes before the outcome
         "090100e80300000000".to_owned()
             + "12026575"
             + "190807060504030201"
@@ -250,7 +255,7 @@ fn the_bytes_of_version_1() {
             + "2a026e73"
             + "3001"
             + "3803"
-            + "4002"
+            + "4001"
             + "5214"
             + "0801"
             + "120d"
@@ -266,7 +271,7 @@ fn the_bytes_of_version_1() {
             + "2a026e73"
             + "3001"
             + "3803"
-            + "4003"
+            + "4001"
             + "5a08"
             + "0a016b"
             + "1200"
@@ -277,8 +282,11 @@ fn the_bytes_of_version_1() {
             + "2004"
             + "2a026e73"
             + "3001"
-            + "4004"
-            + "6200",
+            + "4001"
+            + "6206"
+            + "0a04"
+            + "0802"
+            + "1003",
     ];
     assert_eq!(found, expected);
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::record::now_ms;
-use super::state::{NONE_LOST, State};
+use super::state::{Failed, NONE_LOST, State};
 use super::{Below, Shared};
-use crate::journal::{AppendError, Completion};
+use crate::journal::{AppendError, Completion, Verdict};
 use crate::mutation::{Outcome, RecordBatch, RecordKind, decode, v1};
 
 /// Runs a worker's side of the journal; never ends. Events: something was
@@ -58,15 +58,30 @@ impl<S: Below> State<S> {
 
     fn complete(&mut self, completion: Completion) {
         self.completed = completion.ticket + self.skipped;
-        self.count_completed(completion.result.is_ok());
+        let last = self.count_completed(completion.result.is_ok());
         let Err(error) = completion.result else {
+            self.acknowledge(last);
             self.appender.recycle(completion.recycled);
             return;
         };
-        self.failures.push_back((self.completed, error.clone()));
+        let failed = Rc::new(Failed {
+            error: error.clone(),
+            first: completion
+                .recycled
+                .entries
+                .first()
+                .map_or(0, |e| e.sequence),
+            verdicts: completion.verdicts,
+        });
+        self.failures
+            .push_back((self.completed, Rc::clone(&failed)));
         let was_lost = matches!(error, AppendError::NotAppended(_));
-        if was_lost {
-            self.lose(&completion.recycled);
+        match was_lost {
+            true => self.lose(&completion.recycled),
+            false => {
+                self.note_unacknowledged(&completion.recycled, &failed);
+                self.acknowledge(last);
+            }
         }
         self.appender.recycle(completion.recycled);
         if was_lost && self.completed + 1 == self.next_ticket {
@@ -75,9 +90,50 @@ impl<S: Below> State<S> {
         }
     }
 
-    /// Counts the mutations of all hand-overs that have a result by now.
-    fn count_completed(&mut self, is_ok: bool) {
+    /// What became of all records up to `last` is known.
+    fn acknowledge(&mut self, last: u64) {
+        let through = self.unacknowledged.limit(last);
+        self.recorder.writer.acknowledge(through);
+    }
+
+    /// Notes which records the journal did not acknowledge, though their
+    /// sequences are not used again. Outcomes among them will be told again.
+    fn note_unacknowledged(&mut self, records: &RecordBatch, failed: &Failed) {
+        for (entry, bytes) in records.records() {
+            if failed.verdict(entry.sequence) == Verdict::Stored {
+                continue;
+            }
+            self.unacknowledged.add(entry.sequence);
+            if entry.kind == RecordKind::Outcome {
+                self.owe(bytes, u64::MAX);
+            }
+        }
+    }
+
+    pub(super) fn has_to_declare(&self) -> bool {
+        let is_something = !self.owed.is_empty() || self.unacknowledged.undeclared().is_some();
+        is_something && self.lost.get() == NONE_LOST
+    }
+
+    /// Tells outcomes again and then, so that nobody misses them who sees it,
+    /// which sequences were not acknowledged.
+    pub(super) fn declare(&mut self) {
+        self.tell_owed();
+        let recorder = &mut self.recorder;
+        if let Some(ranges) = self.unacknowledged.undeclared() {
+            let staging = &mut recorder.staging;
+            recorder.writer.heartbeat(staging, now_ms(), ranges);
+            self.unacknowledged.declare_with(self.next_ticket);
+        }
+        self.wake_pump();
+    }
+
+    /// Counts the mutations of all hand-overs that have a result by now, and
+    /// returns the last sequence among their records.
+    fn count_completed(&mut self, is_ok: bool) -> u64 {
         self.is_failing = !is_ok;
+        self.unacknowledged.completed(self.completed, is_ok);
+        let mut last = 0;
         while let Some((ticket, mutations)) = self.handed_over.front()
             && *ticket <= self.completed
         {
@@ -89,8 +145,10 @@ impl<S: Below> State<S> {
                 // Those that waited are counted as what becomes of them.
                 false => self.metrics.bypassed.add(mutations.forwarded),
             }
+            last = mutations.last;
             self.handed_over.pop_front();
         }
+        last
     }
 
     /// Notes records that are not in the journal: their sequences are used
@@ -105,18 +163,22 @@ impl<S: Below> State<S> {
         }
         let first_lost = self.lost.get();
         for (entry, bytes) in records.records() {
-            if entry.kind != RecordKind::Outcome {
-                continue;
+            if entry.kind == RecordKind::Outcome {
+                self.owe(bytes, first_lost);
             }
-            let Ok(record) = decode(Bytes::copy_from_slice(bytes)) else {
-                continue;
-            };
-            let database = record.database;
-            if let Some(v1::record::Body::Outcome(told)) = record.body
-                && told.of_sequence < first_lost
-            {
-                self.owed.push((database, told));
-            }
+        }
+    }
+
+    /// Keeps an outcome to be told again, if its mutation comes before `end`.
+    fn owe(&mut self, record: &[u8], end: u64) {
+        let Ok(record) = decode(Bytes::copy_from_slice(record)) else {
+            return;
+        };
+        let database = record.database;
+        if let Some(v1::record::Body::Outcome(told)) = record.body
+            && told.of_sequence < end
+        {
+            self.owed.push((database, told));
         }
     }
 
@@ -128,7 +190,12 @@ impl<S: Below> State<S> {
         }
         let staged = std::mem::take(&mut self.recorder.staging);
         self.lose(&staged);
-        self.failures.push_back((self.next_ticket, error));
+        let failed = Failed {
+            error,
+            first: 0,
+            verdicts: Vec::new(),
+        };
+        self.failures.push_back((self.next_ticket, Rc::new(failed)));
         self.completed = self.next_ticket;
         self.skipped += 1;
         self.count_staged();
@@ -144,6 +211,11 @@ impl<S: Below> State<S> {
             self.recorder.writer.rewind(lost.get() - 1);
         }
         self.appender.resume();
+        self.tell_owed();
+        self.held_back = self.recorder.staging.entries.len();
+    }
+
+    fn tell_owed(&mut self) {
         for (database, told) in std::mem::take(&mut self.owed) {
             let recorder = &mut self.recorder;
             let (of_sequence, key) = (told.of_sequence, told.key.clone());
@@ -156,7 +228,6 @@ impl<S: Below> State<S> {
                 &told_again(told),
             );
         }
-        self.held_back = self.recorder.staging.entries.len();
     }
 }
 

@@ -13,7 +13,8 @@ use super::super::metrics::Metrics;
 use super::super::policy::{OnUnavailable, Policy};
 use super::Below;
 use super::record::{Journaled, keys_of};
-use crate::journal::AppendError;
+use super::state::Failed;
+use crate::journal::{AppendError, Verdict};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::Table;
 use crate::protocol::{Batch, Class, Command, Failure, Replies};
@@ -29,7 +30,7 @@ pub(super) struct Refused<S: Below> {
 
 /// Everything the decision depends on.
 pub(super) struct Refusal<'a> {
-    pub error: &'a AppendError,
+    pub failed: &'a Failed,
     pub writer: u64,
     pub table: &'a Table,
     pub policy: &'a Policy,
@@ -82,12 +83,15 @@ impl Refusal<'_> {
     /// The answer to a mutation; none where it is forwarded all the same.
     fn answer(&self, batch: &Batch, command: &Command, sequence: u64) -> Option<Replies> {
         let mut replies = Replies::default();
-        match self.error {
-            AppendError::Unknown(reason) => {
+        let (AppendError::Unknown(reason)
+        | AppendError::NotAppended(reason)
+        | AppendError::Skipped(reason)) = &self.failed.error;
+        match self.failed.verdict(sequence) {
+            Verdict::Unknown | Verdict::Stored => {
                 self.metrics.uncertain.add(1);
                 answers::uncertain(&mut replies, self.writer, sequence, reason);
             }
-            AppendError::NotAppended(reason) | AppendError::Skipped(reason) => {
+            Verdict::Absent => {
                 if self.is_bypassed(batch, command) {
                     self.metrics.bypassed.add(1);
                     return None;

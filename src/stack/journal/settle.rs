@@ -4,7 +4,8 @@ use smallvec::SmallVec;
 
 use super::Below;
 use super::record::{Journaled, effect_of, keys_of, now_ms};
-use super::state::State;
+use super::state::{Failed, State};
+use crate::journal::Verdict;
 use crate::mutation::outcome::{self, transaction::resolve_transaction};
 use crate::mutation::{Outcome, derive};
 use crate::protocol::resp::arguments;
@@ -104,8 +105,9 @@ impl<S: Below> State<S> {
         }
     }
 
-    /// Records that mutations which may be in the journal were not forwarded.
-    pub(super) fn withdraw(&mut self, batch: &Batch, journaled: &Journaled) {
+    /// Records that mutations which may be in the journal were not forwarded;
+    /// those that are not there need no word.
+    pub(super) fn withdraw(&mut self, batch: &Batch, journaled: &Journaled, failed: &Failed) {
         let table = self.recorder.table.load_full();
         let mut sequences = journaled.sequences.iter();
         for command in &batch.commands {
@@ -116,6 +118,10 @@ impl<S: Below> State<S> {
                 break;
             };
             if journaled.is_lost(sequence) {
+                continue;
+            }
+            if failed.verdict(sequence) == Verdict::Absent {
+                self.recorder.writer.settle(sequence);
                 continue;
             }
             let outcome = Outcome::Rejected(NOT_FORWARDED.to_owned());

@@ -21,7 +21,8 @@ use super::super::in_flight::{Counters, Permit};
 use super::super::metrics::Metrics;
 use super::Below;
 use super::record::{Journaled, Recorder, TooLong, now_ms};
-use crate::journal::{AppendError, Appender, Completion, Ticket};
+use super::unacknowledged::Unacknowledged;
+use crate::journal::{AppendError, Appender, Completion, Ticket, Verdict};
 use crate::protocol::{Batch, Failure, Replies};
 
 /// What a worker's connections and its pump share.
@@ -39,11 +40,13 @@ pub(super) struct State<S: Below> {
     /// All hand-overs up to this one have a result.
     pub(super) completed: Ticket,
     /// Of those, the ones that failed and may still have batches in the queue.
-    pub(super) failures: VecDeque<(Ticket, AppendError)>,
+    pub(super) failures: VecDeque<(Ticket, Rc<Failed>)>,
     /// The first sequence lost in this generation, [`NONE_LOST`] while none is.
     pub(super) lost: Rc<Cell<u64>>,
     /// Outcomes to be told again, with their databases.
     pub(super) owed: Vec<(u32, crate::mutation::v1::Outcome)>,
+    /// Sequences that were not acknowledged and not used again, to be declared.
+    pub(super) unacknowledged: Unacknowledged,
     /// So many records are staged that wait for others to be handed over with:
     /// the journal did not take them last time, and is not asked in a loop.
     pub(super) held_back: usize,
@@ -65,6 +68,28 @@ pub(super) struct State<S: Below> {
 /// In [`State::lost`]: nothing is lost.
 pub(super) const NONE_LOST: u64 = u64::MAX;
 
+/// A hand-over that is not, or not as a whole, in the journal.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: AppendError,
+    /// Its first sequence, and what became of that and the following ones;
+    /// empty where it is the same for all.
+    pub(super) first: u64,
+    pub(super) verdicts: Vec<Verdict>,
+}
+
+impl Failed {
+    /// What became of the record with the sequence.
+    pub(super) fn verdict(&self, sequence: u64) -> Verdict {
+        let index = sequence.saturating_sub(self.first) as usize;
+        match (self.verdicts.get(index), &self.error) {
+            (Some(verdict), _) => *verdict,
+            (None, AppendError::Unknown(_)) => Verdict::Unknown,
+            (None, AppendError::NotAppended(_) | AppendError::Skipped(_)) => Verdict::Absent,
+        }
+    }
+}
+
 /// How many mutations are recorded in one hand-over.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Mutations {
@@ -72,6 +97,8 @@ pub(super) struct Mutations {
     pub(super) waiting: u64,
     /// Of batches that are forwarded already.
     pub(super) forwarded: u64,
+    /// The last sequence among all its records.
+    pub(super) last: u64,
 }
 
 /// One batch in the queue, or forwarded from it.
@@ -135,6 +162,7 @@ impl<S: Below> State<S> {
             next_ticket: 1,
             skipped: 0,
             owed: Vec::new(),
+            unacknowledged: Unacknowledged::default(),
             completed: 0,
             failures: VecDeque::new(),
             lost: Rc::new(Cell::new(NONE_LOST)),
@@ -194,10 +222,12 @@ impl<S: Below> State<S> {
         if 0 < self.held_back {
             self.held_back = 0;
             self.wake_pump();
+        } else if self.has_to_declare() {
+            self.declare();
         } else if self.recorder.writer.last_sequence() == self.heartbeat_sequence {
             self.recorder
                 .writer
-                .heartbeat(&mut self.recorder.staging, now_ms());
+                .heartbeat(&mut self.recorder.staging, now_ms(), &[]);
             self.wake_pump();
         }
         self.heartbeat_sequence = self.recorder.writer.last_sequence();
@@ -232,10 +262,9 @@ impl<S: Below> State<S> {
     /// What was staged has a ticket now.
     pub(super) fn count_staged(&mut self) {
         self.held_back = 0;
-        let staged = std::mem::take(&mut self.staged);
-        if 0 < staged.waiting + staged.forwarded {
-            self.handed_over.push_back((self.next_ticket, staged));
-        }
+        let mut staged = std::mem::take(&mut self.staged);
+        staged.last = self.recorder.writer.last_sequence();
+        self.handed_over.push_back((self.next_ticket, staged));
         self.next_ticket += 1;
     }
 
@@ -257,7 +286,7 @@ impl<S: Below> State<S> {
                 self.failures.pop_front();
             }
             let failure = match self.failures.front() {
-                Some((failed, error)) if *failed == ticket => Some(error.clone()),
+                Some((failed, why)) if *failed == ticket => Some(Rc::clone(why)),
                 _ => None,
             };
             self.release_one(slot, failure);
@@ -267,15 +296,24 @@ impl<S: Below> State<S> {
         }
     }
 
-    fn release_one(&mut self, slot: usize, failure: Option<AppendError>) {
+    fn release_one(&mut self, slot: usize, failure: Option<Rc<Failed>>) {
         let entry = &mut self.slots[slot];
         let Progress::Queued(batch) = &mut entry.progress else {
             panic!("only queued batches are in the queue");
         };
         let batch = std::mem::take(batch);
+        let mut recorded = entry.journaled.sequences.iter().filter(|s| **s != 0);
         match failure {
             None => entry.progress = Progress::Forwarded(entry.service.call(batch)),
-            Some(error) => self.refuse_one(slot, batch, &error),
+            Some(failed)
+                if recorded
+                    .clone()
+                    .all(|s| failed.verdict(*s) == Verdict::Stored) =>
+            {
+                self.metrics.journaled.add(recorded.by_ref().count() as u64);
+                entry.progress = Progress::Forwarded(entry.service.call(batch));
+            }
+            Some(failed) => self.refuse_one(slot, batch, &failed),
         }
         if self.slots[slot].abandoned.is_some() {
             self.detach_entry(slot);
@@ -297,14 +335,12 @@ impl<S: Below> State<S> {
         waker.wake();
     }
 
-    fn refuse_one(&mut self, slot: usize, batch: Batch, error: &AppendError) {
+    fn refuse_one(&mut self, slot: usize, batch: Batch, failed: &Failed) {
         let journaled = std::mem::take(&mut self.slots[slot].journaled);
-        if matches!(error, AppendError::Unknown(_)) {
-            self.withdraw(&batch, &journaled);
-        }
+        self.withdraw(&batch, &journaled, failed);
         let entry = &mut self.slots[slot];
         let refusal = super::refuse::Refusal {
-            error,
+            failed,
             writer: self.recorder.writer.id(),
             table: &self.recorder.table.load(),
             policy: &self.recorder.policy.load(),

@@ -65,11 +65,10 @@ fn what_may_be_in_the_journal_and_was_not_forwarded_is_taken_back() {
         let exec = worker.transaction(&["GET a", "SET k 1"]);
         let _exec = worker.connection().call(exec);
         settle().await;
-        let records = worker.journal.records();
-        let outcome = decode(Bytes::from(records[0].clone())).expect("a record");
+        let outcome = worker.kept().remove(0);
         assert_eq!(text(&outcome), "1 rejected");
-        // Nobody waits for the first one to settle.
-        assert_eq!((outcome.sequence, outcome.settled_through), (2, 2));
+        // Nothing covers the first one until it is declared.
+        assert_eq!((outcome.sequence, outcome.settled_through), (2, 0));
         let Some(Body::Outcome(outcome)) = outcome.body else {
             panic!("an outcome");
         };
@@ -172,4 +171,78 @@ fn a_transaction_that_was_not_discarded_ends_its_connection() {
             assert_eq!(replies.failure.is_some(), is_over);
         });
     }
+}
+
+#[test]
+fn each_batch_hears_of_its_own_records_and_what_is_missing_is_declared() {
+    use crate::journal::Verdict::{Absent, Stored, Unknown};
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        let mut kept = worker.connection().call(worker.batch(&["SET a 1"]));
+        let mut absent = worker.connection().call(worker.batch(&["SET b 1"]));
+        let mut mixed = worker
+            .connection()
+            .call(worker.batch(&["SET c 1", "SET d 1"]));
+        let error = AppendError::Unknown("some failed".to_owned());
+        worker
+            .journal
+            .fail_some(error, vec![Stored, Absent, Stored, Unknown]);
+        settle().await;
+        assert_eq!(worker.datastore.sent(), ["SET a 1"]);
+        worker.datastore.answer(&["+OK"]);
+        assert_eq!(lines(&mut kept), ["+OK"]);
+        assert_eq!(lines(&mut absent), ["-NOTJOURNALED some failed"]);
+        let uncertain = |sequence| format!("-UNCERTAIN 0000000000000abc-{sequence} some failed");
+        assert_eq!(lines(&mut mixed), [uncertain(3), uncertain(4)]);
+        let journaled: Vec<_> = worker.kept().iter().map(text).collect();
+        assert_eq!(
+            journaled,
+            ["SET a 1", "SET c 1", "3 rejected", "4 rejected"]
+        );
+        worker.shared.heartbeat();
+        settle().await;
+        let records = worker.kept();
+        // Nothing passes what is missing until it is declared.
+        assert_eq!(records.last().expect("five").settled_through, 1);
+        let Some(Body::Heartbeat(heartbeat)) = &records.last().expect("five").body else {
+            panic!("a heartbeat");
+        };
+        let told = heartbeat.unacknowledged.iter();
+        let told: Vec<_> = told.map(|range| (range.first, range.last)).collect();
+        assert_eq!(told, [(2, 2), (4, 4)]);
+        worker.shared.heartbeat();
+        settle().await;
+        let last = worker.kept().pop().expect("six");
+        assert_eq!((last.sequence, last.settled_through), (8, 7));
+    });
+}
+
+#[test]
+fn a_skipped_outcome_is_told_again_before_its_absence_is_declared() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        let mut pop = worker.connection().call(worker.batch(&["SPOP s"]));
+        settle().await;
+        let gone = || AppendError::Skipped("gone".to_owned());
+        worker.journal.fail_next(gone());
+        worker.datastore.answer(&["$1\r\nm"]);
+        assert_eq!(lines(&mut pop), ["$1", "m"]);
+        settle().await;
+        worker.journal.fail_next(gone());
+        worker.shared.heartbeat();
+        settle().await;
+        assert_eq!(worker.journaled(), ["SPOP s"]);
+        worker.shared.heartbeat();
+        settle().await;
+        assert_eq!(worker.kept().len(), 3);
+        assert_eq!(text(&worker.kept()[1]), "1 did SREM s m");
+        let Some(Body::Heartbeat(heartbeat)) = &worker.kept()[2].body else {
+            panic!("a heartbeat");
+        };
+        // The outcome, and what was to tell it again with its declaration.
+        assert_eq!(
+            heartbeat.unacknowledged,
+            [v1::Sequences { first: 2, last: 4 }]
+        );
+    });
 }
