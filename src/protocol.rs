@@ -3,6 +3,7 @@
 
 use bytes::BytesMut;
 
+pub mod memcached;
 pub mod resp;
 
 /// What a command means for the journal and for the connection it came on.
