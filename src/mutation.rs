@@ -6,6 +6,7 @@ pub mod clock;
 mod codec;
 pub mod decoded;
 pub mod derive;
+pub mod memcached;
 mod number;
 pub mod outcome;
 mod reply;

@@ -215,7 +215,7 @@ mod tests {
             specification,
             &mut out,
         );
-        let expected = b"\x81\x11\0\0\0\0\0\x86\0\0\0\x0fOPAQ\0\0\0\0\0\0\0\0not journaled: x";
+        let expected = b"\x81\x11\0\0\0\0\0\x86\0\0\0\x10OPAQ\0\0\0\0\0\0\0\0not journaled: x";
         assert_eq!(&out[..], expected);
         out.clear();
         let unknown = Specification::new(Verb::LocalUnknownPacket);
