@@ -21,7 +21,7 @@ mod secret;
 mod validate;
 mod values;
 
-pub use address::{ListenAddress, Upstream, UpstreamAddress};
+pub use address::{ListenAddress, Upstream, UpstreamAddress, Upstreams};
 pub use environment::Environment;
 pub use kafka::{Kafka, Property};
 pub use position::{LoadError, Position, Problem};
@@ -89,8 +89,22 @@ values::choices! {
     Protocol {
         /// RESP2 and RESP3.
         Redis = "redis",
+        /// memcached's text and meta commands, and its binary protocol.
+        Memcached = "memcached",
     }
-    unavailable { "memcached": "memcached is not available in this build", }
+    unavailable {}
+}
+
+values::choices! {
+    /// How keys are placed on several servers.
+    Placement {
+        /// Ketama as libmemcached does it with weights: servers are called
+        /// `host`, or `host:port` if the port is not 11211.
+        Libmemcached = "libmemcached",
+        /// Ketama as spymemcached does it: servers are called `host:port`.
+        Spymemcached = "spymemcached",
+    }
+    unavailable {}
 }
 
 values::choices! {
@@ -203,7 +217,19 @@ pub struct Namespace {
     pub listen: Vec<ListenAddress>,
     /// The datastore.
     #[serde(flatten)]
-    pub upstream: Upstream,
+    pub upstream: Upstreams,
+    /// Servers in other zones that every write goes to as well, and reads that
+    /// find nothing here. One ring a zone.
+    #[serde(rename = "replica", skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Upstreams>,
+    /// How keys are placed on several servers.
+    pub placement: Placement,
+    /// A server that has been away for so long leaves its keys to the others.
+    #[serde(
+        serialize_with = "values::serialize_optional_duration",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub eject_after: Option<Duration>,
     /// How clients share connections to it.
     pub connection: ConnectionMode,
     /// What mutations wait for.

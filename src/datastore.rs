@@ -24,6 +24,8 @@ pub use links::Links;
 pub struct Options {
     /// Where it listens.
     pub address: Address,
+    /// What clients speak that have not said what.
+    pub wire: Wire,
     /// Who clients are that have not authenticated themselves.
     pub identity: Identity,
     /// The database of clients that have not selected one.
@@ -59,11 +61,24 @@ impl std::fmt::Debug for Identity {
     }
 }
 
+/// What is spoken on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// RESP2.
+    Resp2,
+    /// RESP3.
+    Resp3,
+    /// memcached's lines, classic and meta.
+    MemcachedText,
+    /// memcached's packets.
+    MemcachedBinary,
+}
+
 /// What clients must have in common to share a link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LinkKey {
-    /// RESP version, 2 or 3.
-    pub protocol: u8,
+    /// What is spoken.
+    pub wire: Wire,
     /// The selected database.
     pub database: u32,
     /// Who the clients are.

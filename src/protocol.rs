@@ -6,6 +6,16 @@ use bytes::BytesMut;
 pub mod memcached;
 pub mod resp;
 
+/// Which datastore's language a batch is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// RESP2 and RESP3.
+    #[default]
+    Redis,
+    /// Text, meta and binary.
+    Memcached,
+}
+
 /// What a command means for the journal and for the connection it came on.
 ///
 /// The three are exclusive: a command that both changes data and the state of
@@ -57,6 +67,8 @@ pub struct Batch {
     pub commands: Vec<Command>,
     /// How many of `commands` are of [`Class::Mutation`].
     pub mutations: u32,
+    /// The language of all of them.
+    pub protocol: Protocol,
     /// The logical database the commands are addressed to.
     pub database: u32,
     /// Which replies the datastore will send.
@@ -133,11 +145,29 @@ impl Batch {
         self.commands.push(command);
     }
 
+    /// What answers to the batch are made of: its commands, and of its bytes
+    /// only those that an answer would need.
+    pub fn shape(&self) -> Batch {
+        Batch {
+            bytes: match self.kept {
+                true => self.bytes.clone(),
+                false => BytesMut::new(),
+            },
+            commands: self.commands.clone(),
+            mutations: self.mutations,
+            protocol: self.protocol,
+            expect: self.expect,
+            kept: self.kept,
+            ..Batch::default()
+        }
+    }
+
     /// Empties the batch, keeping its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.commands.clear();
         self.mutations = 0;
+        self.protocol = Protocol::default();
         self.database = 0;
         self.expect = Expect::Each;
         self.blocking = false;

@@ -18,13 +18,14 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::datastore::Links;
-use crate::protocol::Pool;
 use crate::protocol::resp::commands::Table;
 use crate::protocol::resp::scanner;
+use crate::protocol::{Pool, Protocol};
 use crate::stack::{self, metrics::Metrics};
 
 pub use learn::extend_table;
 
+mod client;
 pub mod clients;
 pub mod connection;
 mod control;
@@ -32,6 +33,7 @@ mod duplex;
 mod effects;
 mod learn;
 pub mod listener;
+mod memcached;
 mod session;
 
 /// How clients get upstream links.
@@ -53,8 +55,12 @@ pub struct Options {
     /// A client that has more unread than this many bytes when there is more
     /// for it is closed.
     pub client_output_bytes_max: usize,
-    /// What a client may send.
+    /// What clients speak.
+    pub protocol: Protocol,
+    /// What a client may send in RESP.
     pub scanner: scanner::Limits,
+    /// What a client may send to memcached.
+    pub memcached: crate::protocol::memcached::scanner::Limits,
 }
 
 /// What all connections of one worker of one namespace share.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::config::{
     self, Config, ConnectionMode, Durability, ListenAddress, OnJournalUnavailable, UpstreamAddress,
 };
-use crate::datastore::{self, Identity};
+use crate::datastore::{self, Identity, Wire};
 use crate::journal::{First, KafkaOptions, LocalOptions, Retention, SpoolOptions, TopicOptions};
 use crate::platform::stream::Address;
 use crate::protocol::resp::scanner;
+use crate::protocol::{Protocol, memcached};
 use crate::stack::Limits;
 use crate::stack::policy::{self, KeyPolicy, Policy};
 use crate::{proxy, telemetry};
@@ -101,7 +102,7 @@ pub(super) fn listen(address: &ListenAddress) -> Address {
 }
 
 pub(super) fn datastore(namespace: &config::Namespace) -> datastore::Options {
-    let upstream = &namespace.upstream;
+    let upstream = namespace.upstream.first();
     let bytes = |secret: &config::Secret| Rc::from(secret.expose().as_bytes());
     datastore::Options {
         address: match &upstream.address {
@@ -112,6 +113,10 @@ pub(super) fn datastore(namespace: &config::Namespace) -> datastore::Options {
             (Some(user), Some(password)) => Identity::User(bytes(user), bytes(password)),
             (None, Some(password)) => Identity::Password(bytes(password)),
             (_, None) => Identity::Anonymous,
+        },
+        wire: match namespace.protocol {
+            config::Protocol::Redis => Wire::Resp2,
+            config::Protocol::Memcached => Wire::MemcachedText,
         },
         database: upstream.database,
         connect_timeout: namespace.connect_timeout,
@@ -130,6 +135,14 @@ pub(super) fn proxy(namespace: &config::Namespace, workers: usize) -> proxy::Opt
         scanner: scanner::Limits {
             bulk_bytes_max: namespace.value_bytes_max,
             ..scanner::Limits::default()
+        },
+        protocol: match namespace.protocol {
+            config::Protocol::Redis => Protocol::Redis,
+            config::Protocol::Memcached => Protocol::Memcached,
+        },
+        memcached: memcached::scanner::Limits {
+            value_bytes_max: u32::try_from(namespace.value_bytes_max).unwrap_or(u32::MAX),
+            ..Default::default()
         },
     }
 }

@@ -66,7 +66,10 @@ impl Worker {
                 writer: Writer::new(WriterOptions {
                     region: config.region.clone(),
                     namespace: namespace.name.clone(),
-                    store: v1::Store::Redis,
+                    store: match namespace.protocol {
+                        config::Protocol::Redis => v1::Store::Redis,
+                        config::Protocol::Memcached => v1::Store::Memcached,
+                    },
                     writer: Platform::system().random.next_u64(),
                 }),
             });
@@ -220,7 +223,7 @@ fn serve(index: usize, parts: Parts, config: &Config, ended: &Rc<Notify>) -> Ser
     spawn_essential(ended, journal::pump(journal.clone()));
     let interval = config.journal.heartbeat_interval;
     spawn_essential(ended, journal::heartbeats(journal.clone(), interval));
-    if index == 0 {
+    if index == 0 && namespace.protocol == config::Protocol::Redis {
         tokio::task::spawn_local(complete_table(Rc::clone(&links), Arc::clone(&shared), up));
     }
     let context = Rc::new(proxy::Context {

@@ -1,5 +1,6 @@
 //! Addresses: what to listen on and where the datastore is.
 
+use super::Protocol;
 use super::document::{Node, Value};
 use super::secret::Secret;
 use serde::ser::SerializeMap;
@@ -11,13 +12,19 @@ use std::path::{Path, PathBuf};
 /// Redis's port where a URL has none (redis.io, "Redis URI scheme").
 const REDIS_PORT: u16 = 6379;
 
+/// memcached's.
+const MEMCACHED_PORT: u16 = 11211;
+
+/// A server in a ring gets this many times the keys of one of weight 1, at most.
+const WEIGHT_MAX: u32 = 1000;
+
 /// `sun_path` of unix(7) holds 108 bytes with its terminating zero; the BSDs
 /// hold 104.
 const UNIX_PATH_BYTES_MAX: usize = 103;
 
 const LISTEN_EXPECTED: &str = "expected an address such as \"127.0.0.1:6380\" or \"unix:/path\"";
-const UPSTREAM_EXPECTED: &str =
-    "expected \"redis://[user:password@]host:port[/db]\" or \"redis+unix:///path[?db=n]\"";
+const UPSTREAM_EXPECTED: &str = "expected \"redis://[user:password@]host:port[/db]\", \"redis+unix:///path[?db=n]\", \
+     \"memcached://[user:password@]host:port[?weight=n&name=text]\" or \"memcached+unix:///path\"";
 
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,8 +53,14 @@ pub enum UpstreamAddress {
 /// A datastore, and as whom and with which database it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
+    /// What it is.
+    pub protocol: Protocol,
     /// Where it is.
     pub address: UpstreamAddress,
+    /// Its share of the keys, where there are several.
+    pub weight: u32,
+    /// What places its keys in a ring; without one, host and port do.
+    pub name: Option<String>,
     /// The database that is selected first.
     pub database: u32,
     /// The user for AUTH; without one it is the default user.
@@ -115,34 +128,72 @@ impl fmt::Display for Upstream {
         match &self.address {
             UpstreamAddress::Tcp { host, port } => {
                 match host.contains(':') {
-                    true => write!(f, "redis://[{host}]:{port}")?,
-                    false => write!(f, "redis://{host}:{port}")?,
+                    true => write!(f, "{}://[{host}]:{port}", self.protocol)?,
+                    false => write!(f, "{}://{host}:{port}", self.protocol)?,
                 }
                 match self.database {
-                    0 => Ok(()),
-                    database => write!(f, "/{database}"),
+                    0 => {}
+                    database => write!(f, "/{database}")?,
                 }
             }
             UpstreamAddress::Unix(path) => {
-                write!(f, "redis+unix://{}", path.display())?;
+                write!(f, "{}+unix://{}", self.protocol, path.display())?;
                 match self.database {
-                    0 => Ok(()),
-                    database => write!(f, "?db={database}"),
+                    0 => {}
+                    database => write!(f, "?db={database}")?,
                 }
             }
+        }
+        let mut separator = '?';
+        if self.weight != 1 {
+            write!(f, "{separator}weight={}", self.weight)?;
+            separator = '&';
+        }
+        match &self.name {
+            Some(name) => write!(f, "{separator}name={name}"),
+            None => Ok(()),
         }
     }
 }
 
+/// One datastore, or several servers that share its keys; never empty. All
+/// have the same user and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstreams(pub Vec<Upstream>);
+
+impl Upstreams {
+    /// The first one.
+    pub fn first(&self) -> &Upstream {
+        &self.0[0]
+    }
+}
+
+/// As URLs, without user and password.
+impl fmt::Display for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, upstream) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{upstream}")?;
+        }
+        Ok(())
+    }
+}
+
 /// As the keys `upstream`, `upstream_user`, `upstream_password`.
-impl Serialize for Upstream {
+impl Serialize for Upstreams {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("upstream", &self.to_string())?;
-        if let Some(user) = &self.user {
+        let urls: Vec<String> = self.0.iter().map(Upstream::to_string).collect();
+        match &urls[..] {
+            [url] => map.serialize_entry("upstream", url)?,
+            _ => map.serialize_entry("upstream", &urls)?,
+        }
+        if let Some(user) = &self.first().user {
             map.serialize_entry("upstream_user", user)?;
         }
-        if let Some(password) = &self.password {
+        if let Some(password) = &self.first().password {
             map.serialize_entry("upstream_password", password)?;
         }
         map.end()
@@ -188,15 +239,48 @@ pub(super) fn upstream(node: &Node) -> Result<Upstream, String> {
         return Err(format!("{UPSTREAM_EXPECTED}, found {}", node.describe()));
     };
     match text.split_once("://") {
-        Some(("redis", rest)) => tcp_upstream(rest),
+        Some(("redis", rest)) => tcp_upstream(rest, Protocol::Redis, REDIS_PORT),
         Some(("redis+unix", rest)) => unix_upstream(rest),
+        Some(("memcached", rest)) => memcached_upstream(rest),
+        Some(("memcached+unix", path)) => Ok(Upstream {
+            protocol: Protocol::Memcached,
+            ..unix_upstream(path)?
+        }),
         Some(("rediss", _)) => Err("TLS to the datastore is not available in this build".into()),
         Some((scheme, _)) => Err(format!("{UPSTREAM_EXPECTED}, found the scheme {scheme:?}")),
-        None => Err(format!("{UPSTREAM_EXPECTED}; \"redis://\" is missing")),
+        None => Err(format!(
+            "{UPSTREAM_EXPECTED}; \"redis://\" or \"memcached://\" is missing"
+        )),
     }
 }
 
-fn tcp_upstream(rest: &str) -> Result<Upstream, String> {
+fn memcached_upstream(rest: &str) -> Result<Upstream, String> {
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut upstream = tcp_upstream(rest, Protocol::Memcached, MEMCACHED_PORT)?;
+    if upstream.database != 0 {
+        return Err("memcached has no numbered databases".into());
+    }
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("weight", text)) => {
+                let weight = text.parse().ok();
+                let weight = weight.filter(|weight| (1..=WEIGHT_MAX).contains(weight));
+                upstream.weight = weight.ok_or_else(|| {
+                    format!("expected a weight from 1 to {WEIGHT_MAX}, found {text:?}")
+                })?;
+            }
+            Some(("name", name)) if !name.is_empty() => upstream.name = Some(name.to_owned()),
+            _ => {
+                return Err(format!(
+                    "expected \"?weight=n\" or \"?name=text\", found \"?{query}\""
+                ));
+            }
+        }
+    }
+    Ok(upstream)
+}
+
+fn tcp_upstream(rest: &str, protocol: Protocol, default_port: u16) -> Result<Upstream, String> {
     let (identity, rest) = match rest.rsplit_once('@') {
         Some((identity, rest)) => (Some(identity), rest),
         None => (None, rest),
@@ -210,7 +294,7 @@ fn tcp_upstream(rest: &str) -> Result<Upstream, String> {
             (authority, database)
         }
     };
-    let (host, port) = host_and_port(authority)
+    let (host, port) = host_and_port(authority, default_port)
         .ok_or_else(|| format!("expected host:port, found {authority:?}"))?;
     let (user, password) = match identity.map(|text| text.split_once(':').unwrap_or((text, ""))) {
         Some((user, password)) => (percent_decode(user)?, percent_decode(password)?),
@@ -218,14 +302,17 @@ fn tcp_upstream(rest: &str) -> Result<Upstream, String> {
     };
     let secret = |text: String| Some(text).filter(|text| !text.is_empty()).map(Secret::new);
     Ok(Upstream {
+        protocol,
         address: UpstreamAddress::Tcp { host, port },
+        weight: 1,
+        name: None,
         database,
         user: secret(user),
         password: secret(password),
     })
 }
 
-fn host_and_port(authority: &str) -> Option<(String, u16)> {
+fn host_and_port(authority: &str, default_port: u16) -> Option<(String, u16)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;
@@ -236,7 +323,7 @@ fn host_and_port(authority: &str) -> Option<(String, u16)> {
     };
     let port = match port.strip_prefix(':') {
         Some(port) => port.parse().ok().filter(|port| *port > 0)?,
-        None if port.is_empty() => REDIS_PORT,
+        None if port.is_empty() => default_port,
         None => return None,
     };
     let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
@@ -258,7 +345,10 @@ fn unix_upstream(rest: &str) -> Result<Upstream, String> {
         }
     };
     Ok(Upstream {
+        protocol: Protocol::Redis,
         address: UpstreamAddress::Unix(unix_path(path)?),
+        weight: 1,
+        name: None,
         database,
         user: None,
         password: None,
@@ -388,7 +478,7 @@ mod tests {
     #[test]
     fn wrong_upstreams_never_show_the_password() {
         for (text, part) in [
-            ("127.0.0.1:6379", "\"redis://\" is missing"),
+            ("127.0.0.1:6379", "\"memcached://\" is missing"),
             ("http://:hush@h:1", "scheme \"http\""),
             ("rediss://:hush@h:1", "not available in this build"),
             ("redis://:hush@h:x", "found \"h:x\""),

@@ -12,7 +12,8 @@ use super::reader::{Context, Reader, Setting};
 use super::secret::Secret;
 use super::values::{choice, duration, integer, size, text};
 use super::{
-    Backend, ConnectionMode, Durability, LogFormat, LogLevel, OnJournalUnavailable, Protocol, Role,
+    Backend, ConnectionMode, Durability, LogFormat, LogLevel, OnJournalUnavailable, Placement,
+    Protocol, Role,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -55,6 +56,9 @@ pub const NAMESPACE: Keys = Keys {
         "upstream",
         "upstream_user",
         "upstream_password",
+        "replica",
+        "placement",
+        "eject_after",
         "connection",
         "durability",
         "on_journal_unavailable",
@@ -67,6 +71,11 @@ pub const NAMESPACE: Keys = Keys {
         "client_output_bytes_max",
         "prefix",
     ],
+    unavailable: &[],
+};
+
+pub const REPLICA: Keys = Keys {
+    known: &["upstream"],
     unavailable: &[],
 };
 
@@ -158,12 +167,20 @@ pub struct Journal {
     pub kafka: kafka::File,
 }
 
+/// One `[[namespace.replica]]`.
+pub struct Replica {
+    pub upstream: Vec<Setting<Upstream>>,
+}
+
 /// One `[[namespace]]`.
 pub struct Namespace {
     pub name: Setting<String>,
     pub protocol: Setting<Protocol>,
     pub listen: Vec<Setting<ListenAddress>>,
-    pub upstream: Setting<Option<Upstream>>,
+    pub upstream: Vec<Setting<Upstream>>,
+    pub replicas: Vec<Replica>,
+    pub placement: Setting<Placement>,
+    pub eject_after: Setting<Option<Duration>>,
     pub upstream_user: Setting<Option<Secret>>,
     pub upstream_password: Setting<Option<Secret>>,
     pub connection: Setting<ConnectionMode>,
@@ -291,6 +308,13 @@ fn read_namespace(table: &Table, path: String, context: &mut Context) -> Namespa
     let mut reader = Reader::new(table, path.clone(), &NAMESPACE, context);
     let timeout = |node: &Node| duration(node, TIMEOUT_MIN, DAY);
     let prefixes = reader.sections("prefix", "namespace.prefix");
+    let replicas = reader.sections("replica", "namespace.replica");
+    let upstream = reader.list("upstream", address::upstream);
+    if upstream.is_none() {
+        let message = "missing; for example upstream = \"redis://127.0.0.1:6379\"";
+        let (at, path) = (reader.at().clone(), reader.path("upstream"));
+        reader.context.problems.error(&at, path, message);
+    }
     let listen = reader.list("listen", address::listen);
     if listen.is_none() {
         let message = "missing; for example listen = \"127.0.0.1:6380\"";
@@ -301,8 +325,11 @@ fn read_namespace(table: &Table, path: String, context: &mut Context) -> Namespa
         name: reader.required("name", String::new(), "\"sessions\"", name),
         protocol: reader.setting("protocol", Protocol::Redis, choice),
         listen: listen.unwrap_or_default(),
-        upstream: reader.required("upstream", None, "\"redis://127.0.0.1:6379\"", |node| {
-            address::upstream(node).map(Some)
+        upstream: upstream.unwrap_or_default(),
+        placement: reader.setting("placement", Placement::Libmemcached, choice),
+        eject_after: reader.setting("eject_after", None, |node| match &node.value {
+            Value::String(text) if text == "never" => Ok(None),
+            _ => duration(node, TIMEOUT_MIN, DAY).map(Some),
         }),
         upstream_user,
         upstream_password,
@@ -332,11 +359,29 @@ fn read_namespace(table: &Table, path: String, context: &mut Context) -> Namespa
             CLIENT_OUTPUT_BYTES,
             |node| size(node, VALUE_BYTES_MIN, BYTES_MAX),
         ),
+        replicas: replicas
+            .iter()
+            .enumerate()
+            .map(|(index, table)| read_replica(table, format!("{path}.replica[{index}]"), context))
+            .collect(),
         prefixes: prefixes
             .iter()
             .enumerate()
             .map(|(index, table)| read_prefix(table, format!("{path}.prefix[{index}]"), context))
             .collect(),
+    }
+}
+
+fn read_replica(table: &Table, path: String, context: &mut Context) -> Replica {
+    let mut reader = Reader::new(table, path, &REPLICA, context);
+    let upstream = reader.list("upstream", address::upstream);
+    if upstream.is_none() {
+        let message = "missing; for example upstream = \"memcached://zone-b:11211\"";
+        let (at, path) = (reader.at().clone(), reader.path("upstream"));
+        reader.context.problems.error(&at, path, message);
+    }
+    Replica {
+        upstream: upstream.unwrap_or_default(),
     }
 }
 

@@ -26,7 +26,8 @@ fn sample_with_defaults() -> String {
     let mut in_prefix = false;
     let mut text = String::new();
     for line in SAMPLE.lines() {
-        in_prefix = (in_prefix || line == "# [[namespace.prefix]]") && !line.starts_with('[');
+        let begins = ["# [[namespace.prefix]]", "# [[namespace.replica]]"].contains(&line);
+        in_prefix = (in_prefix || begins) && !line.starts_with('[');
         let without_default = [
             "hard_cap_bytes",
             "upstream_user",
@@ -80,6 +81,7 @@ fn the_sample_documents_the_defaults() {
         ("[journal]", &file::JOURNAL),
         ("[journal.kafka]", &kafka::KAFKA),
         ("[[namespace]]", &file::NAMESPACE),
+        ("[[namespace.replica]]", &file::REPLICA),
         ("[[namespace.prefix]]", &file::PREFIX),
         ("[admin]", &file::ADMIN),
         ("[log]", &file::LOG),
@@ -109,7 +111,7 @@ serve = "127.0.0.1:9901"
 
 [[namespace]]
 name = "Sessions"
-protocol = "memcached"
+protocol = "memcache"
 listen = ["127.0.0.1:6380", "6381"]
 upstream = "redis://:hush@127.0.0.1:0"
 durability = "durible"
@@ -154,7 +156,7 @@ sidecar.toml:8: journal.segment_bytes: expected a size such as "64MiB", "4GiB" o
 sidecar.toml:10: journal.hard_cap_bytes: expected at least journal.retention_bytes (1MiB), found 512KiB
 sidecar.toml:11: journal.serve: serving the journal to other regions is not available in this build
 sidecar.toml:14: namespace[0].name: expected 1 to 64 of a-z, 0-9 and "-", found "Sessions"
-sidecar.toml:15: namespace[0].protocol: expected "redis"; memcached is not available in this build ("memcached")
+sidecar.toml:15: namespace[0].protocol: expected one of redis, memcached, found "memcache" (did you mean "memcached"?)
 sidecar.toml:16: namespace[0].listen[1]: expected an address such as "127.0.0.1:6380" or "unix:/path", found "6381" (did you mean "127.0.0.1:6381"?)
 sidecar.toml:17: namespace[0].upstream: expected host:port, found "127.0.0.1:0"
 sidecar.toml:18: namespace[0].durability: expected one of durable, enqueued, off, found "durible" (did you mean "durable"?)
@@ -325,7 +327,7 @@ fn variables_override_the_file() {
     assert_eq!(config.journal.retention_bytes, 8 << 30);
     assert_eq!(config.namespaces[0].listen.len(), 2);
     assert_eq!(config.namespaces[1].upstream.to_string(), "redis://two:1");
-    let password = config.namespaces[1].upstream.password.as_ref();
+    let password = config.namespaces[1].upstream.first().password.as_ref();
     assert_eq!(password.map(Secret::expose), Some("hush"));
     assert_eq!(config.log.level, LogLevel::Debug);
 }
@@ -399,7 +401,7 @@ fn secrets_come_from_files_and_variables_and_are_never_shown() {
          upstream_password = {{ file = {file:?} }}\n"
     );
     let config = parse_with(&text, &[("WAL_SIDECAR_USER", "secretary")]).unwrap();
-    let upstream = &config.namespaces[0].upstream;
+    let upstream = config.namespaces[0].upstream.first();
     assert_eq!(
         upstream.user.as_ref().map(Secret::expose),
         Some("secretary")

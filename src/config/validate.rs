@@ -5,7 +5,8 @@ use super::position::{Position, Problem, Problems};
 use super::reader::{Context, Setting};
 use super::{
     Admin, Backend, Config, Environment, Journal, Kafka, ListenAddress, Log, Namespace,
-    OnJournalUnavailable, PrefixPolicy, Upstream, document, environment, kafka, values,
+    OnJournalUnavailable, PrefixPolicy, Protocol, Upstream, Upstreams, document, environment,
+    kafka, values,
 };
 
 /// Reads and checks a whole configuration. Either there is one, or there is
@@ -145,6 +146,7 @@ fn check_namespaces(namespaces: &[file::Namespace], problems: &mut Problems) {
             let message = format!("{:?} is the name of {first} too", namespace.name.value);
             problems.error(&namespace.name.at, path("name"), message);
         }
+        check_upstreams(namespace, &path, problems);
         check_identity(namespace, &path, problems);
         for (number, prefix) in namespace.prefixes.iter().enumerate() {
             let path = path(&format!("prefix[{number}]"));
@@ -174,32 +176,78 @@ fn repeated<'a>(
     Some(format!("namespace[{index}]"))
 }
 
+fn check_upstreams(
+    namespace: &file::Namespace,
+    path: &impl Fn(&str) -> String,
+    problems: &mut Problems,
+) {
+    let protocol = namespace.protocol.value;
+    let zones = namespace.replicas.iter().enumerate().map(|(index, zone)| {
+        let path = path(&format!("replica[{index}].upstream"));
+        (path, &zone.upstream)
+    });
+    let own = (path("upstream"), &namespace.upstream);
+    for (path, upstreams) in std::iter::once(own).chain(zones) {
+        for (index, upstream) in upstreams.iter().enumerate() {
+            if upstream.value.protocol != protocol && namespace.protocol.usable {
+                let message = format!(
+                    "{} is not of the namespace's protocol, {:?}",
+                    upstream.value,
+                    protocol.as_str()
+                );
+                problems.error(&upstream.at, path.clone(), message);
+            }
+            let same = |other: &Setting<Upstream>| {
+                other.value.address == upstream.value.address
+                    || other.value.name.is_some() && other.value.name == upstream.value.name
+            };
+            if upstreams[..index].iter().any(same) {
+                let message = format!("{} is given twice", upstream.value);
+                problems.error(&upstream.at, path.clone(), message);
+            }
+        }
+    }
+    if protocol != Protocol::Redis {
+        return;
+    }
+    if let Some(second) = namespace.upstream.get(1) {
+        let message = "a Redis namespace has one datastore; give each its own namespace";
+        problems.error(&second.at, path("upstream"), message);
+    }
+    if let Some(upstream) = namespace
+        .replicas
+        .iter()
+        .flat_map(|zone| &zone.upstream)
+        .next()
+    {
+        let message = "zones are for memcached";
+        problems.error(&upstream.at, path("replica"), message);
+    }
+}
+
 fn check_identity(
     namespace: &file::Namespace,
     path: &impl Fn(&str) -> String,
     problems: &mut Problems,
 ) {
-    let Some(upstream) = &namespace.upstream.value else {
-        return;
-    };
     let (user, password) = (&namespace.upstream_user, &namespace.upstream_password);
-    for (key, in_url, own) in [
-        ("upstream_user", &upstream.user, user),
-        ("upstream_password", &upstream.password, password),
-    ] {
-        if in_url.is_some() && own.value.is_some() {
-            problems.error(
-                &own.at,
-                path(key),
-                "is in the URL of upstream too; give it once",
-            );
+    for upstream in &namespace.upstream {
+        let in_url = &upstream.value;
+        for (key, in_url, own) in [
+            ("upstream_user", &in_url.user, user),
+            ("upstream_password", &in_url.password, password),
+        ] {
+            if in_url.is_some() && own.value.is_some() {
+                let message = "is in the URL of upstream too; give it once";
+                problems.error(&own.at, path(key), message);
+            }
         }
-    }
-    let has_user = upstream.user.is_some() || user.value.is_some();
-    let has_password = upstream.password.is_some() || password.value.is_some();
-    if has_user && !has_password && password.usable {
-        let message = "a user is given without a password (upstream_password)";
-        problems.error(&namespace.upstream.at, path("upstream"), message);
+        let has_user = in_url.user.is_some() || user.value.is_some();
+        let has_password = in_url.password.is_some() || password.value.is_some();
+        if has_user && !has_password && password.usable {
+            let message = "a user is given without a password (upstream_password)";
+            problems.error(&upstream.at, path("upstream"), message);
+        }
     }
 }
 
@@ -217,9 +265,9 @@ fn check_addresses(file: &File, problems: &mut Problems) {
                 let message = format!("{address} is taken by {other}");
                 problems.error(&listen.at, path.clone(), message);
             }
-            if let Some(upstream) = &namespace.upstream.value
-                && address.is_reached_by(&upstream.address)
-            {
+            let zones = namespace.replicas.iter().flat_map(|zone| &zone.upstream);
+            let mut upstreams = namespace.upstream.iter().chain(zones);
+            if upstreams.any(|upstream| address.is_reached_by(&upstream.value.address)) {
                 let message = format!("{address} is the namespace's own upstream");
                 problems.error(&listen.at, path.clone(), message);
             }
@@ -316,7 +364,17 @@ fn build_kafka(file: kafka::File) -> Kafka {
 }
 
 fn build_namespace(file: file::Namespace) -> Namespace {
-    let upstream = file.upstream.value.expect("a missing upstream is an error");
+    let identified = |upstreams: Vec<Setting<Upstream>>| {
+        let upstreams = upstreams.into_iter().map(|upstream| Upstream {
+            user: upstream.value.user.or(file.upstream_user.value.clone()),
+            password: upstream
+                .value
+                .password
+                .or(file.upstream_password.value.clone()),
+            ..upstream.value
+        });
+        Upstreams(upstreams.collect())
+    };
     let (durability, unavailable) = (file.durability.value, file.on_journal_unavailable.value);
     let prefixes = file.prefixes.into_iter().map(|prefix| PrefixPolicy {
         prefix: prefix.prefix.value,
@@ -332,11 +390,14 @@ fn build_namespace(file: file::Namespace) -> Namespace {
         name: file.name.value,
         protocol: file.protocol.value,
         listen: file.listen.into_iter().map(|listen| listen.value).collect(),
-        upstream: Upstream {
-            user: upstream.user.or(file.upstream_user.value),
-            password: upstream.password.or(file.upstream_password.value),
-            ..upstream
-        },
+        upstream: identified(file.upstream),
+        replicas: file
+            .replicas
+            .into_iter()
+            .map(|zone| identified(zone.upstream))
+            .collect(),
+        placement: file.placement.value,
+        eject_after: file.eject_after.value,
         connection: file.connection.value,
         durability,
         on_journal_unavailable: unavailable,

@@ -4,9 +4,11 @@ use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
 
-use super::{Identity, LinkKey, OpenError, Options};
+use super::{Identity, LinkKey, OpenError, Options, Wire};
 use crate::platform::stream::Stream;
 use crate::protocol::resp::replies::ReplyScanner;
+
+mod memcached;
 
 /// The name links have in the datastore's CLIENT LIST.
 pub const LINK_NAME: &str = "wal-sidecar";
@@ -47,6 +49,8 @@ pub struct Opened {
     /// Whether the datastore takes nothing from it before AUTH, and little of
     /// that: it hangs up on who sends large commands.
     pub needs_auth: bool,
+    /// What is spoken on it.
+    pub wire: Wire,
     /// What the datastore calls the connection (CLIENT ID), where it says so.
     pub id: Option<u64>,
 }
@@ -58,10 +62,17 @@ pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Opene
         let mut stream = Stream::connect(&options.address)
             .await
             .map_err(|error| unreachable(options, &error))?;
-        let Greeted { needs_auth, id } = greet(&mut stream, options, key, name).await?;
+        let Greeted { needs_auth, id } = match key.wire {
+            Wire::Resp2 | Wire::Resp3 => greet(&mut stream, options, key, name).await?,
+            Wire::MemcachedText | Wire::MemcachedBinary => {
+                memcached::greet(&mut stream, options, key).await?;
+                Greeted::default()
+            }
+        };
         Ok(Opened {
             stream,
             needs_auth,
+            wire: key.wire,
             id,
         })
     };
@@ -96,7 +107,7 @@ async fn greet(
 ) -> Result<Greeted, OpenError> {
     let mut out = BytesMut::new();
     let mut required = usize::from(push_auth(&mut out, &key.identity));
-    if key.protocol == 3 {
+    if key.wire == Wire::Resp3 {
         push_command(&mut out, &[b"HELLO", b"3"]);
         required += 1;
     }

@@ -20,7 +20,9 @@ use slab::Slab;
 use super::handshake::Opened;
 use super::receive::Receiver;
 use crate::platform::stream::Stream;
-use crate::protocol::{Batch, Class, Expect, Failure, Pool, Replies};
+use crate::protocol::memcached::loud::loud;
+use crate::protocol::memcached::verbs::Specification;
+use crate::protocol::{Batch, Class, Command, Expect, Failure, Pool, Protocol, Replies};
 
 /// A handle on a connection. Cloning it shares the connection.
 #[derive(Clone)]
@@ -46,6 +48,8 @@ pub(super) struct Inner {
     id: Option<u64>,
     /// What the connection is called in the datastore's CLIENT LIST.
     name: Vec<u8>,
+    /// The datastore has no names for connections.
+    is_nameless: bool,
     /// How many channels and patterns it is subscribed to.
     pub(super) subscriptions: usize,
     /// What comes unasked that cannot be told by its form alone.
@@ -97,6 +101,7 @@ impl Link {
                 needs_auth: false,
                 id: None,
                 name: super::handshake::LINK_NAME.as_bytes().to_vec(),
+                is_nameless: false,
                 subscriptions: 0,
                 unasked: Unasked::default(),
                 driver: None,
@@ -144,7 +149,7 @@ impl Link {
         };
         let failure = inner.unavailable().map(Failure::NotSent);
         if failure.is_none() {
-            inner.unsent.extend_from_slice(&batch.bytes);
+            push_forwarded(&batch, &mut inner.unsent);
             if !inner.driver_woken {
                 inner.driver_woken = true;
                 if let Some(waker) = &inner.driver {
@@ -210,6 +215,7 @@ impl Link {
         let Opened {
             mut stream,
             needs_auth,
+            wire,
             id: _,
         } = opened;
         self.inner.borrow_mut().needs_auth = needs_auth;
@@ -218,7 +224,7 @@ impl Link {
             link: self,
             stream: &mut stream,
             input: BytesMut::new(),
-            receiver: Receiver::default(),
+            receiver: Receiver::new(wire),
         };
         let reason = std::future::poll_fn(|cx| driver.poll(cx)).await;
         let reason: Rc<str> = Rc::from(format!("datastore connection lost: {reason}"));
@@ -242,19 +248,23 @@ impl Link {
     /// Calls the connection `name` in the datastore's CLIENT LIST from the next
     /// command on, if it is not called so.
     pub fn set_name(&self, name: &[u8]) {
-        if self.inner.borrow().name == name {
+        if self.inner.borrow().name == name || self.inner.borrow().is_nameless {
             return;
         }
         self.inner.borrow_mut().name = name.to_vec();
         let mut bytes = BytesMut::new();
         super::handshake::push_command(&mut bytes, &[b"CLIENT", b"SETNAME", name]);
-        let batch = Batch::single(&bytes, crate::protocol::Command::UNKNOWN, Class::Read);
+        let batch = Batch::single(&bytes, Command::UNKNOWN, Class::Read);
         drop(self.send(batch));
     }
 
     /// What the datastore calls the connection, of an exclusive link.
     pub fn id(&self) -> Option<u64> {
         self.inner.borrow().id
+    }
+
+    pub(super) fn set_nameless(&self) {
+        self.inner.borrow_mut().is_nameless = true;
     }
 
     pub(super) fn set_id(&self, id: Option<u64>) {
@@ -388,12 +398,7 @@ impl Response {
         };
         let inner = self.link.inner.borrow();
         let batch = &inner.slots[key].replies.batch;
-        Batch {
-            commands: batch.commands.clone(),
-            mutations: batch.mutations,
-            expect: batch.expect,
-            ..Batch::default()
-        }
+        batch.shape()
     }
 }
 
@@ -425,6 +430,23 @@ impl Drop for Response {
         } else {
             inner.slots[key].abandoned = true;
         }
+    }
+}
+
+/// Appends what the datastore gets of a batch.
+fn push_forwarded(batch: &Batch, unsent: &mut BytesMut) {
+    let specification = |command: &Command| Specification(command.specification);
+    let is_rewritten = batch.protocol == Protocol::Memcached
+        && batch
+            .commands
+            .iter()
+            .any(|command| specification(command).is_rewritten());
+    if !is_rewritten {
+        unsent.extend_from_slice(&batch.bytes);
+        return;
+    }
+    for command in &batch.commands {
+        loud(command.of(&batch.bytes), specification(command), unsent);
     }
 }
 

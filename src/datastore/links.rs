@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::handshake::{self, Opened};
-use super::{Link, LinkKey, OpenError, Options};
+use super::{Link, LinkKey, OpenError, Options, Wire};
 use crate::protocol::Pool;
 
 /// Attempts to reconnect start this far apart and double up to the maximum.
@@ -59,7 +59,7 @@ impl Links {
     /// What a client is before it has said anything.
     pub fn default_key(&self) -> LinkKey {
         LinkKey {
-            protocol: 2,
+            wire: self.options.wire,
             database: self.options.database,
             identity: self.options.identity.clone(),
         }
@@ -92,6 +92,17 @@ impl Links {
         Ok(self.keep(key.clone(), Some(opened)))
     }
 
+    /// The shared link of `key`, kept connected from now on, whether or not it
+    /// could be opened.
+    pub async fn standing(self: &Rc<Self>, key: &LinkKey) -> Link {
+        match self.shared(key).await {
+            Ok(link) => link,
+            Err(_) => self
+                .existing(key)
+                .unwrap_or_else(|| self.keep(key.clone(), None)),
+        }
+    }
+
     /// A link for one client alone, called what the client is: one without a
     /// name can look at it, in a transaction. It is up.
     pub async fn exclusive(&self, key: &LinkKey, name: Option<&[u8]>) -> Result<Link, OpenError> {
@@ -106,6 +117,9 @@ impl Links {
         let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, true);
         link.set_up();
         link.set_id(opened.id);
+        if matches!(key.wire, Wire::MemcachedText | Wire::MemcachedBinary) {
+            link.set_nameless();
+        }
         let driven = link.clone();
         tokio::task::spawn_local(async move { driven.drive(opened).await });
         link.set_name(name);

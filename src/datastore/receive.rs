@@ -2,8 +2,10 @@
 
 use bytes::{Buf, BytesMut};
 
+use super::Wire;
 use super::link::{Inner, Slot};
 use crate::protocol::Expect;
+use crate::protocol::memcached;
 use crate::protocol::resp::replies::{
     self, ReplyError, ReplyFrame, ReplyScanner, SubscriptionKind,
 };
@@ -11,8 +13,27 @@ use crate::protocol::resp::replies::{
 /// Tells replies from what was not asked for, and knows how many channels the
 /// connection is subscribed to: an UNSUBSCRIBE without channels is confirmed
 /// once for each.
+pub(super) struct Receiver(Language);
+
+enum Language {
+    Resp(RespReceiver),
+    Memcached(memcached::replies::ReplyScanner),
+}
+
+/// What is no reply, or answers nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReceiveError {
+    #[error(transparent)]
+    Resp(#[from] ReplyError),
+    #[error(transparent)]
+    Memcached(#[from] memcached::replies::ReplyError),
+    #[error("the datastore said {0:?} to no command")]
+    Unasked(String),
+}
+
+/// The RESP half.
 #[derive(Default)]
-pub(super) struct Receiver {
+struct RespReceiver {
     scanner: ReplyScanner,
     subscribed: Subscribed,
     confirmations: Option<Confirmations>,
@@ -45,12 +66,69 @@ enum Frame {
 const SWAPPED_BYTES_MIN: usize = 64 * 1024;
 
 impl Receiver {
+    pub(super) fn new(wire: Wire) -> Receiver {
+        Receiver(match wire {
+            Wire::Resp2 | Wire::Resp3 => Language::Resp(RespReceiver::default()),
+            Wire::MemcachedText | Wire::MemcachedBinary => Language::Memcached(Default::default()),
+        })
+    }
+
     /// Takes all complete frames off the front of `input`.
     pub(super) fn receive(
         &mut self,
         input: &mut BytesMut,
         inner: &mut Inner,
-    ) -> Result<(), ReplyError> {
+    ) -> Result<(), ReceiveError> {
+        match &mut self.0 {
+            Language::Resp(receiver) => Ok(receiver.receive(input, inner)?),
+            Language::Memcached(scanner) => receive_memcached(scanner, input, inner),
+        }
+    }
+}
+
+/// Nothing comes unasked but a farewell. What a reply looks like is known from
+/// the command that it answers.
+fn receive_memcached(
+    scanner: &mut memcached::replies::ReplyScanner,
+    input: &mut BytesMut,
+    inner: &mut Inner,
+) -> Result<(), ReceiveError> {
+    let mut position = 0;
+    while let Some(&key) = inner.pending.front() {
+        let replies = &mut inner.slots[key].replies;
+        let copied = position;
+        let before = replies.bytes.len();
+        while let Some(command) = replies.batch.commands.get(replies.ends.len()) {
+            let specification = memcached::verbs::Specification(command.specification);
+            let shape = specification
+                .row()
+                .map_or(memcached::verbs::Shape::Nothing, |row| row.shape);
+            let Some(frame) = scanner.next(shape, &input[position..])? else {
+                break;
+            };
+            position += frame.end;
+            replies.ends.push((before + position - copied) as u32);
+            replies.errors |= frame.error;
+        }
+        let is_complete = replies.ends.len() == replies.batch.commands.len();
+        position = take_bytes(&mut replies.bytes, input, copied, position);
+        if !is_complete {
+            break;
+        }
+        inner.pending.pop_front();
+        inner.finish(key);
+    }
+    if inner.pending.is_empty() && position < input.len() {
+        const SHOWN: usize = 100;
+        let rest = &input[position..input.len().min(position + SHOWN)];
+        return Err(ReceiveError::Unasked(rest.escape_ascii().to_string()));
+    }
+    input.advance(position);
+    Ok(())
+}
+
+impl RespReceiver {
+    fn receive(&mut self, input: &mut BytesMut, inner: &mut Inner) -> Result<(), ReplyError> {
         match inner.unsolicited {
             None => self.receive_shared(input, inner),
             Some(_) => self.receive_exclusive(input, inner),

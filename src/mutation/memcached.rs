@@ -52,6 +52,8 @@ pub struct Derived<'a> {
     /// Whether applying the arguments has the effect that memcached's own
     /// execution has, unless it does not do it.
     pub is_final: bool,
+    /// Whether a reply that is no error may say that it was not done.
+    pub is_told: bool,
 }
 
 /// The form in which a mutation is journaled; `now_ms` is milliseconds since
@@ -73,6 +75,7 @@ pub fn derive<'a, 'r: 'a>(
         return Derived {
             arguments,
             is_final: false,
+            is_told: true,
         };
     }
     arguments.extend(request.keys.first().copied());
@@ -117,6 +120,7 @@ pub fn derive<'a, 'r: 'a>(
             effect,
             Effect::Overwrite | Effect::Delete | Effect::Touch | Effect::Flush
         ),
+        is_told: !matches!(effect, Effect::Overwrite | Effect::Delete | Effect::Flush),
     }
 }
 
@@ -210,12 +214,11 @@ fn done(
                     request.value,
                 ])]))
             }
-            b"delete" => Some(Outcome::Effects(vec![owned(&[
-                b"delete",
-                request.keys[0],
-            ])])),
+            b"delete" => Some(Outcome::Effects(vec![owned(&[b"delete", request.keys[0]])])),
             // Who was told to make the value anew has a stub of it made.
-            b"mg" if request.time.is_none() && !is_vivified(reply) => Some(Outcome::Rejected(String::new())),
+            b"mg" if request.time.is_none() && !is_vivified(reply) => {
+                Some(Outcome::Rejected(String::new()))
+            }
             _ => Some(unknown(NOT_TOLD)),
         },
     }
@@ -235,7 +238,10 @@ fn touched(request: &Request<'_>, reply: &[u8], journaled_at_ms: u64) -> Outcome
 /// Whether `mg` may have made an item, or changed one: it touched it, or says
 /// that the client has won (flag `W`).
 fn is_vivified(reply: &[u8]) -> bool {
-    let line = reply.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = reply
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     line.split(|byte| matches!(byte, b' ' | b'\r'))
         .any(|word| word == b"W")
 }

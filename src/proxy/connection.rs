@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll, Waker};
 
 use tower::Service;
 
+use super::client::{Client, Pace, Registered, State};
 use super::session::{Action, ReplyMode, Session};
 use super::{ConnectionMode, Context};
 use crate::datastore::Link;
@@ -29,14 +29,6 @@ use input::Dispatched;
 mod input;
 mod output;
 
-/// So many commands are in a batch.
-const BATCH_COMMANDS_MAX: usize = 1024;
-/// A client's first batch has at most this many reads: their replies may be large.
-const BATCH_READS_START: usize = 8;
-/// A batch has as many reads as get about this many bytes of replies, if they
-/// are like those before: all of them are held at once, and others that share
-/// the link wait for them.
-const BATCH_REPLY_BYTES: usize = 1024 * 1024;
 /// A connection with more to do than this lets others have a turn.
 const STEPS_PER_TURN: usize = 8;
 
@@ -44,31 +36,22 @@ type ResponseFuture = <Stack as Service<Batch>>::Future;
 
 /// One client connection.
 pub struct Connection {
-    stream: Stream,
+    client: Client,
     pub(super) context: Rc<Context>,
     pub(super) session: Session,
     scanner: Scanner,
-    /// What the client has sent that is in no batch yet. Its memory is the
-    /// pool's: an idle client holds none.
-    input: Batch,
     service: Stack,
     pub(super) route: Route,
     /// Whether the route's link is this client's alone.
     pub(super) exclusive: bool,
     in_flight: VecDeque<InFlight>,
-    /// So many reads go into the next batch.
-    batch_reads_max: usize,
+    pace: Pace,
     in_flight_bytes: usize,
     /// What CLIENT ID says: links are shared, so theirs would not tell clients
     /// apart.
     pub(super) id: u64,
-    /// Replies that are being written, and how much of them is not.
-    output: Option<Replies>,
-    /// There came more for the client though it had too much to read.
-    is_overflowing: bool,
     /// No more input is taken until nothing is in flight.
     hold: bool,
-    state: State,
     registered: Registered,
 }
 
@@ -79,15 +62,6 @@ struct InFlight {
     /// The client has turned replies off.
     silent: bool,
     bytes: usize,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// The client has sent its last; what is in flight is finished.
-    InputEnded,
-    /// Closes when the output is written.
-    Closing,
 }
 
 /// Why the hot path hands over to the slow one.
@@ -116,21 +90,17 @@ impl Connection {
         let route = Route::new(context.links.default_link());
         let id = context.next_client_id();
         Connection {
-            stream,
+            client: Client::new(stream),
             session: Session::new(context.links.default_key()),
             scanner: Scanner::new(context.options.get().scanner),
-            input: Batch::default(),
             service: build(&context.stack, route.clone()),
             route,
             exclusive: false,
             in_flight: VecDeque::new(),
-            batch_reads_max: BATCH_READS_START,
+            pace: Pace::default(),
             in_flight_bytes: 0,
             id,
-            output: None,
-            is_overflowing: false,
             hold: false,
-            state: State::Open,
             registered: Registered::new(&context, id),
             context,
         }
@@ -146,7 +116,7 @@ impl Connection {
     /// What has been sent is finished; what blocks is cut off, so that the
     /// datastore gives nothing to a client that is gone.
     async fn finish(mut self) {
-        let input = std::mem::take(&mut self.input);
+        let input = std::mem::take(&mut self.client.input);
         self.context.pool.give_batch(input);
         let link = self.exclusive.then(|| self.route.link());
         if let Some(link) = &link
@@ -192,10 +162,10 @@ impl Connection {
         }
         for _ in 0..STEPS_PER_TURN {
             // What waits goes first, so that it is known what is unread.
-            let is_written = self.poll_output(cx);
+            let is_written = self.client.poll_output(cx, &self.context);
             self.poll_replies(cx);
             self.poll_unsolicited(cx);
-            let is_written = is_written.and_then(|()| self.poll_output(cx));
+            let is_written = is_written.and_then(|()| self.client.poll_output(cx, &self.context));
             if is_written.is_err() || self.is_over() {
                 return Poll::Ready(Turn::End);
             }
@@ -232,7 +202,7 @@ impl Connection {
                 self.kill(victims, &mut replies);
             }
             self.apply(done.action, &replies);
-            self.pace(&replies);
+            self.pace.take(&replies);
             match is_shown {
                 true => self.write(replies),
                 false => self.write_unasked(replies),
@@ -244,25 +214,16 @@ impl Connection {
         }
     }
 
-    /// Fits the next batches to the size of the last one's replies.
-    fn pace(&mut self, replies: &Replies) {
-        let reads = replies.batch.commands.len() - replies.batch.mutations as usize;
-        let Some(each) = replies.bytes.len().checked_div(reads) else {
-            return;
-        };
-        let growth = (4 * self.batch_reads_max).min(BATCH_COMMANDS_MAX);
-        self.batch_reads_max = (BATCH_REPLY_BYTES / each.max(1)).clamp(1, growth);
-    }
-
     fn is_over(&self) -> bool {
-        if self.output.is_some() {
+        if self.client.output.is_some() {
             return false;
         }
-        match self.state {
+        match self.client.state {
             State::Open => self.context.draining.get() && self.has_nothing_to_do(),
             State::Closing => true,
             State::InputEnded => {
-                self.in_flight.is_empty() && self.input.bytes.is_empty() || self.is_blocking()
+                self.in_flight.is_empty() && self.client.input.bytes.is_empty()
+                    || self.is_blocking()
             }
         }
     }
@@ -270,8 +231,8 @@ impl Connection {
     /// Whether nothing is lost by closing: all that the client has sent, also
     /// what has not been read, is answered, or may wait for ever.
     fn has_nothing_to_do(&self) -> bool {
-        let is_done = self.in_flight.is_empty() && self.input.bytes.is_empty();
-        self.is_blocking() || is_done && !self.stream.has_input()
+        let is_done = self.in_flight.is_empty() && self.client.input.bytes.is_empty();
+        self.is_blocking() || is_done && !self.client.stream.has_input()
     }
 
     fn is_blocking(&self) -> bool {
@@ -308,50 +269,17 @@ impl Connection {
 
     /// Closes when everything is written.
     pub(super) fn close(&mut self) {
-        self.state = State::Closing;
+        self.client.state = State::Closing;
     }
 
     /// Ends at once, with nothing more written.
     pub(super) fn abort(&mut self) {
-        self.state = State::Closing;
-        self.output = None;
-        self.input.clear();
+        self.client.abort();
     }
 
     /// Both halves of the client's stream, for raw copying.
     pub(super) fn stream_mut(&mut self) -> &mut Stream {
-        &mut self.stream
-    }
-}
-
-/// Counted as a client until it is dropped, even by a panic.
-struct Registered {
-    context: Rc<Context>,
-    key: usize,
-    id: u64,
-    /// Another client has ended this one.
-    killed: Arc<AtomicBool>,
-}
-
-impl Registered {
-    fn new(context: &Rc<Context>, id: u64) -> Registered {
-        let clients = &context.metrics.clients;
-        clients.set(clients.get() + 1);
-        Registered {
-            key: context.connections.borrow_mut().insert(None),
-            id,
-            killed: context.clients.add(id),
-            context: Rc::clone(context),
-        }
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let clients = &self.context.metrics.clients;
-        clients.set(clients.get() - 1);
-        self.context.connections.borrow_mut().remove(self.key);
-        self.context.clients.remove(self.id);
+        &mut self.client.stream
     }
 }
 

@@ -11,8 +11,8 @@ use bytes::BytesMut;
 use super::ConnectionMode;
 use super::connection::Connection;
 use super::session::{Action, ReplyMode, Session};
-use crate::datastore::Unasked;
 use crate::datastore::handshake::push_command;
+use crate::datastore::{Unasked, Wire};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Classified, Control};
 use crate::protocol::resp::scanner::Frame;
@@ -204,7 +204,7 @@ impl Connection {
             return self.send(batch.as_read(), Action::None);
         }
         if control == Control::ClientGetName {
-            let null: &[u8] = if self.session.key.protocol == 3 {
+            let null: &[u8] = if self.session.key.wire == Wire::Resp3 {
                 b"_\r\n"
             } else {
                 b"$-1\r\n"
@@ -257,11 +257,11 @@ impl Connection {
             .default_link()
             .unavailable()
             .unwrap_or_else(|| Rc::from("the datastore does not answer"));
-        let mut replies = Replies::default();
-        match batch.mutations {
-            0 => crate::stack::answers::unavailable(&mut replies, &reason),
-            _ => crate::stack::answers::not_journaled(&mut replies, &reason),
-        }
+        let mut replies = Replies {
+            batch: batch.shape(),
+            ..Replies::default()
+        };
+        crate::stack::answers::refuse(&mut replies, &reason);
         self.reply(&replies.bytes);
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Context;
 use super::connection::Connection;
+use super::memcached;
 use crate::platform::stream::{Listener, Stream};
+use crate::protocol::Protocol;
 
 /// After an accept that failed (no file descriptors left, as a rule), so much
 /// time passes before the next.
@@ -44,15 +46,24 @@ async fn begin(accepted: io::Result<Stream>, context: &Rc<Context>) {
         }
     };
     let metrics = &context.metrics;
+    let protocol = context.options.get().protocol;
     if context.options.get().client_limit <= metrics.clients.get().max(0) as usize {
         metrics.refused.add(1);
         // A new socket takes this much at once; a client that is gone by
         // now does not matter.
-        let _ = stream
-            .write_all(b"-ERR max number of clients reached\r\n")
-            .await;
+        let text: &[u8] = match protocol {
+            Protocol::Redis => b"-ERR max number of clients reached\r\n",
+            Protocol::Memcached => b"ERROR Too many open connections\r\n",
+        };
+        let _ = stream.write_all(text).await;
         return;
     }
     metrics.accepted.add(1);
-    tokio::task::spawn_local(Connection::new(stream, Rc::clone(context)).run());
+    let context = Rc::clone(context);
+    match protocol {
+        Protocol::Redis => tokio::task::spawn_local(Connection::new(stream, context).run()),
+        Protocol::Memcached => {
+            tokio::task::spawn_local(memcached::Connection::new(stream, context).run())
+        }
+    };
 }

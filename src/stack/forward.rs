@@ -34,6 +34,11 @@ impl Route {
         self.0.borrow().needs_auth()
     }
 
+    /// Ends the connection of the link in use.
+    pub fn close(&self) {
+        self.0.borrow().close();
+    }
+
     /// Takes `link` from the next batch on; returns the one before.
     pub fn set(&self, link: Link) -> Link {
         self.0.replace(link)

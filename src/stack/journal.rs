@@ -31,6 +31,7 @@ use crate::mutation::writer::Writer;
 use crate::protocol::resp::commands::Table;
 use crate::protocol::{Batch, Failure, Replies};
 
+mod memcached;
 mod pump;
 mod record;
 mod refuse;

@@ -35,9 +35,11 @@ spool_after = "1s"
 properties = { "socket.keepalive.enable" = true }
 [[namespace]]
 name = "n"
-protocol = "redis"
 listen = "127.0.0.1:2"
-upstream = "redis://other"
+protocol = "memcached"
+upstream = "memcached://other"
+placement = "spymemcached"
+eject_after = "9s"
 upstream_user = "u"
 upstream_password = "p"
 connection = "dedicated"
@@ -50,6 +52,8 @@ in_flight_bytes_max = "1MiB"
 in_flight_batches_max = 1
 value_bytes_max = "1MiB"
 client_output_bytes_max = "1MiB"
+[[namespace.replica]]
+upstream = "memcached://zone"
 [[namespace.prefix]]
 prefix = "p"
 durability = "durable"
@@ -104,9 +108,9 @@ fn every_key_is_applied_or_needs_a_restart() {
         ("log.", &file::LOG),
     ];
     // Tables are compared by key; a namespace is found by its name; there is
-    // one role and one protocol; user and password are part of the upstream.
+    // one role; user and password are part of the upstream.
     let apart = ["journal", "namespace", "admin", "log", "roles"];
-    let of_namespace = ["name", "protocol", "upstream_user", "upstream_password"];
+    let of_namespace = ["name", "upstream_user", "upstream_password"];
     let mut expected = BTreeSet::from(["namespace.m".to_owned()]);
     for (path, keys) in sections {
         for key in keys.known {

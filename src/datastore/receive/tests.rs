@@ -22,7 +22,7 @@ impl Wire {
         link.set_up();
         Wire {
             link,
-            receiver: Receiver::default(),
+            receiver: Receiver::new(crate::datastore::Wire::Resp2),
             input: BytesMut::new(),
         }
     }

@@ -44,14 +44,34 @@ fn check(command: &str, reply: &str, form: &str, outcome: &str) {
 
 #[test]
 fn what_overwrites_is_final_and_its_time_absolute() {
-    check("set k 5 60 2\r\nab\r\n", "STORED\r\n", "set k 5 1000060 ab", "");
+    check(
+        "set k 5 60 2\r\nab\r\n",
+        "STORED\r\n",
+        "set k 5 1000060 ab",
+        "",
+    );
     check("set k 5 -1 0\r\n\r\n", "STORED\r\n", "set k 5 -1 ", "");
-    check("set k 0 0 1 noreply\r\nx\r\n", "STORED\r\n", "set k 0 0 x", "");
-    check("ms Zm9v 1 b T2592001 F7\r\nx\r\n", "HD\r\n", "set foo 7 2592001 x", "");
+    check(
+        "set k 0 0 1 noreply\r\nx\r\n",
+        "STORED\r\n",
+        "set k 0 0 x",
+        "",
+    );
+    check(
+        "ms Zm9v 1 b T2592001 F7\r\nx\r\n",
+        "HD\r\n",
+        "set foo 7 2592001 x",
+        "",
+    );
     check("delete k\r\n", "NOT_FOUND\r\n", "delete k", "");
     check("md k q\r\n", "HD\r\n", "delete k", "");
     check("touch k 5\r\n", "TOUCHED\r\n", "touch k 1000005", "");
-    check("touch k 5\r\n", "NOT_FOUND\r\n", "touch k 1000005", "rejected ");
+    check(
+        "touch k 5\r\n",
+        "NOT_FOUND\r\n",
+        "touch k 1000005",
+        "rejected ",
+    );
     check("mg k T5 v\r\n", "VA 1\r\nx\r\n", "touch k 1000005", "");
     check("mg k T5 v\r\n", "EN\r\n", "touch k 1000005", "rejected ");
     check("flush_all\r\n", "OK\r\n", "flush_all", "");
@@ -62,30 +82,95 @@ fn what_overwrites_is_final_and_its_time_absolute() {
 #[test]
 fn a_set_that_failed_may_have_dropped_the_old_value() {
     let form = "set k 0 0 x";
-    check("set k 0 0 1\r\nx\r\n", "SERVER_ERROR out of memory\r\n", form, "unknown");
+    check(
+        "set k 0 0 1\r\nx\r\n",
+        "SERVER_ERROR out of memory\r\n",
+        form,
+        "unknown",
+    );
     let error = "CLIENT_ERROR bad data chunk";
-    check("set k 0 0 1\r\nx\r\n", &format!("{error}\r\n"), form, &format!("rejected {error}"));
+    check(
+        "set k 0 0 1\r\nx\r\n",
+        &format!("{error}\r\n"),
+        form,
+        &format!("rejected {error}"),
+    );
 }
 
 #[test]
 fn conditions_are_told_by_their_replies() {
     let set = "set k 5 1000060 ab";
-    check("add k 5 60 2\r\nab\r\n", "STORED\r\n", "!add k 5 1000060 ab", set);
-    check("add k 5 60 2\r\nab\r\n", "NOT_STORED\r\n", "!add k 5 1000060 ab", "rejected ");
-    check("cas k 5 60 2 9\r\nab\r\n", "STORED\r\n", "!cas k 5 1000060 ab 9", set);
-    check("cas k 5 60 2 9\r\nab\r\n", "EXISTS\r\n", "!cas k 5 1000060 ab 9", "rejected ");
-    check("ms k 2 F5 T60 ME\r\nab\r\n", "HD\r\n", "!add k 5 1000060 ab", set);
-    check("ms k 2 C9 F5 T60\r\nab\r\n", "EX\r\n", "!cas k 5 1000060 ab 9", "rejected ");
-    check("ms k 2 C9 I F5 T60\r\nab\r\n", "HD\r\n", "!ms k 5 1000060 ab 9", "unknown");
-    check("append k 0 0 1\r\nx\r\n", "STORED\r\n", "!append k 0 0 x", "unknown");
+    check(
+        "add k 5 60 2\r\nab\r\n",
+        "STORED\r\n",
+        "!add k 5 1000060 ab",
+        set,
+    );
+    check(
+        "add k 5 60 2\r\nab\r\n",
+        "NOT_STORED\r\n",
+        "!add k 5 1000060 ab",
+        "rejected ",
+    );
+    check(
+        "cas k 5 60 2 9\r\nab\r\n",
+        "STORED\r\n",
+        "!cas k 5 1000060 ab 9",
+        set,
+    );
+    check(
+        "cas k 5 60 2 9\r\nab\r\n",
+        "EXISTS\r\n",
+        "!cas k 5 1000060 ab 9",
+        "rejected ",
+    );
+    check(
+        "ms k 2 F5 T60 ME\r\nab\r\n",
+        "HD\r\n",
+        "!add k 5 1000060 ab",
+        set,
+    );
+    check(
+        "ms k 2 C9 F5 T60\r\nab\r\n",
+        "EX\r\n",
+        "!cas k 5 1000060 ab 9",
+        "rejected ",
+    );
+    check(
+        "ms k 2 C9 I F5 T60\r\nab\r\n",
+        "HD\r\n",
+        "!ms k 5 1000060 ab 9",
+        "unknown",
+    );
+    check(
+        "append k 0 0 1\r\nx\r\n",
+        "STORED\r\n",
+        "!append k 0 0 x",
+        "unknown",
+    );
     check("md k C7\r\n", "HD\r\n", "!delete k 7", "delete k");
     check("md k C7\r\n", "EX\r\n", "!delete k 7", "rejected ");
     check("md k I T30\r\n", "HD\r\n", "!md k", "unknown");
     check("incr k 2\r\n", "7\r\n", "!incr k 2", "unknown");
     check("incr k 2\r\n", "NOT_FOUND\r\n", "!incr k 2", "rejected ");
-    check("ma k MD D3 N60 J9\r\n", "HD\r\n", "!decr k 3 9 1000060", "unknown");
-    check("mg k v N30\r\n", "VA 0 W\r\n\r\n", "!mg k 1000030", "unknown");
-    check("mg k v N30\r\n", "VA 1\r\nx\r\n", "!mg k 1000030", "rejected ");
+    check(
+        "ma k MD D3 N60 J9\r\n",
+        "HD\r\n",
+        "!decr k 3 9 1000060",
+        "unknown",
+    );
+    check(
+        "mg k v N30\r\n",
+        "VA 0 W\r\n\r\n",
+        "!mg k 1000030",
+        "unknown",
+    );
+    check(
+        "mg k v N30\r\n",
+        "VA 1\r\nx\r\n",
+        "!mg k 1000030",
+        "rejected ",
+    );
     let gat = "!gat 1000005 a b c";
     let touched = "touch a 1000005; touch c 1000005";
     let reply = "VALUE a 0 1\r\nx\r\nVALUE c 0 1\r\ny\r\nEND\r\n";

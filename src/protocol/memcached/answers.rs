@@ -38,8 +38,7 @@ pub enum Failure<'a> {
     Unavailable(&'a str),
 }
 
-/// Appends the answer to a command that failed. Nothing where memcached would
-/// say nothing of an error (`noreply`).
+/// Appends the answer to a command that failed, in its loud form.
 pub fn failure(
     failure: Failure<'_>,
     command: &[u8],
@@ -69,23 +68,12 @@ pub fn failure(
     );
     match specification.row().map(|row| row.dialect) {
         Some(Dialect::Binary) => packet(command, STATUS_TEMPORARY_FAILURE, &text, out),
-        Some(Dialect::Text) if is_silent(specification) => {}
         Some(Dialect::Text) | None => {
             out.extend_from_slice(b"SERVER_ERROR ");
             out.extend_from_slice(&text);
             out.extend_from_slice(b"\r\n");
         }
     }
-}
-
-/// Whether the client would not see an error of memcached's either.
-pub fn is_silent(specification: Specification) -> bool {
-    let is_meta =
-        |verb: Verb| (Verb::MetaNoop as u8..=Verb::MetaDebugAlone as u8).contains(&(verb as u8));
-    specification.is_quiet()
-        && specification
-            .row()
-            .is_some_and(|row| row.dialect == Dialect::Text && !is_meta(row.verb))
 }
 
 /// Appends the answer to a command that is not forwarded; false if it is to be
@@ -105,6 +93,11 @@ pub fn local(command: &[u8], specification: Specification, out: &mut BytesMut) -
     out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(b"\r\n");
     true
+}
+
+/// Appends the answer to a packet that was done, and has nothing to tell.
+pub fn done(command: &[u8], out: &mut BytesMut) {
+    packet(command, 0, b"", out);
 }
 
 /// Appends what a client is told before its connection is closed. `bytes` are
@@ -186,7 +179,6 @@ mod tests {
             Specification::new(Verb::MetaGet),
             b"SERVER_ERROR unavailable: late\r\n",
         );
-        check(UNCERTAIN, set.with_quiet(true), b"");
         let quiet = Specification::new(Verb::MetaSet).with_quiet(true);
         check(
             Failure::NotJournaled("x"),

@@ -8,7 +8,7 @@ use super::super::connection::Connection;
 use super::super::session::Action;
 use super::Owned;
 use crate::datastore::handshake::push_command;
-use crate::datastore::{Identity, Link, LinkKey, OpenError};
+use crate::datastore::{Identity, Link, LinkKey, OpenError, Wire};
 use crate::protocol::resp::commands::Control;
 use crate::protocol::{Batch, Class, Command};
 
@@ -92,7 +92,7 @@ impl Connection {
     fn greeting(&self, action: &Action) -> Batch {
         let mut parts: Vec<&[u8]> = vec![b"HELLO", b"2"];
         if let Action::Greet(key, _) = action {
-            if key.protocol == 3 {
+            if key.wire == Wire::Resp3 {
                 parts[1] = b"3";
             }
             if key.identity != self.session.key.identity
@@ -125,9 +125,9 @@ impl Connection {
             }
             (Control::Hello, []) => {}
             (Control::Hello, [version, options @ ..]) => {
-                key.protocol = match &version[..] {
-                    b"2" => 2,
-                    b"3" => 3,
+                key.wire = match &version[..] {
+                    b"2" => Wire::Resp2,
+                    b"3" => Wire::Resp3,
                     _ => return None,
                 };
                 let mut rest = options;

@@ -9,12 +9,12 @@ use smallvec::SmallVec;
 
 use super::super::policy::{Durability, KeyPolicy, Policy};
 use crate::journal::RECORD_BYTES_MAX;
-use crate::mutation::RecordBatch;
 use crate::mutation::derive::{self, Scratch};
 use crate::mutation::writer::{MutationParts, Writer};
+use crate::mutation::{self, RecordBatch};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Effect, Table};
-use crate::protocol::{Batch, Class, Command, Transaction};
+use crate::protocol::{Batch, Class, Command, Protocol, Transaction};
 
 /// What was recorded of a batch.
 #[derive(Debug, Default)]
@@ -58,6 +58,7 @@ pub(super) struct Recorder {
     pub(super) staging: RecordBatch,
     pub(super) record_bytes_max: usize,
     scratch: Scratch,
+    pub(super) memcached: mutation::memcached::Scratch,
 }
 
 /// A batch with a mutation whose record no journal takes.
@@ -81,6 +82,7 @@ impl Recorder {
             staging: RecordBatch::default(),
             record_bytes_max: RECORD_BYTES_MAX,
             scratch: Scratch::default(),
+            memcached: Default::default(),
         }
     }
 
@@ -101,11 +103,14 @@ impl Recorder {
             if command.class != Class::Mutation {
                 continue;
             }
-            let sequence = match &batch.transaction {
-                Some(transaction) => {
+            let sequence = match (batch.protocol, &batch.transaction) {
+                (Protocol::Memcached, _) => self.memcached(&policy, batch, command, &mut journaled),
+                (Protocol::Redis, Some(transaction)) => {
                     self.transaction(&table, &policy, batch.database, transaction, &mut journaled)
                 }
-                None => self.command(&table, &policy, batch, command, &mut journaled),
+                (Protocol::Redis, None) => {
+                    self.command(&table, &policy, batch, command, &mut journaled)
+                }
             };
             journaled.sequences.push(sequence);
         }
@@ -227,7 +232,7 @@ impl Recorder {
 
 /// Notes what the policy of one mutation means for its batch; whether it is
 /// journaled at all.
-fn note(policy: KeyPolicy, journaled: &mut Journaled) -> bool {
+pub(super) fn note(policy: KeyPolicy, journaled: &mut Journaled) -> bool {
     journaled.waits |= policy.durability == Durability::Durable;
     policy.durability != Durability::Off
 }

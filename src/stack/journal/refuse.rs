@@ -12,12 +12,13 @@ use super::super::answers;
 use super::super::metrics::Metrics;
 use super::super::policy::{OnUnavailable, Policy};
 use super::Below;
+use super::memcached;
 use super::record::{Journaled, keys_of};
 use super::state::Failed;
 use crate::journal::{AppendError, Verdict};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::Table;
-use crate::protocol::{Batch, Class, Command, Failure, Replies};
+use crate::protocol::{Batch, Class, Command, Failure, Protocol, Replies};
 
 /// A batch whose mutations are answered here, and whose other commands have
 /// been forwarded without them.
@@ -49,8 +50,10 @@ impl Refusal<'_> {
         let mut kept = Batch {
             bytes: BytesMut::with_capacity(batch.bytes.len()),
             database: batch.database,
+            protocol: batch.protocol,
             expect: batch.expect,
             blocking: batch.blocking,
+            kept: batch.kept,
             ..Batch::default()
         };
         let mut answers = Vec::with_capacity(batch.commands.len());
@@ -82,14 +85,26 @@ impl Refusal<'_> {
 
     /// The answer to a mutation; none where it is forwarded all the same.
     fn answer(&self, batch: &Batch, command: &Command, sequence: u64) -> Option<Replies> {
-        let mut replies = Replies::default();
+        let mut replies = Replies {
+            batch: Batch {
+                bytes: BytesMut::from(command.of(&batch.bytes)),
+                commands: vec![Command {
+                    start: 0,
+                    end: command.end - command.start,
+                    ..*command
+                }],
+                protocol: batch.protocol,
+                ..Batch::default()
+            },
+            ..Replies::default()
+        };
         let (AppendError::Unknown(reason)
         | AppendError::NotAppended(reason)
         | AppendError::Skipped(reason)) = &self.failed.error;
         match self.failed.verdict(sequence) {
             Verdict::Unknown | Verdict::Stored => {
                 self.metrics.uncertain.add(1);
-                answers::uncertain(&mut replies, self.writer, sequence, reason);
+                answers::uncertain(&mut replies, 0, self.writer, sequence, reason);
             }
             Verdict::Absent => {
                 if self.is_bypassed(batch, command) {
@@ -97,13 +112,17 @@ impl Refusal<'_> {
                     return None;
                 }
                 self.metrics.not_journaled.add(1);
-                answers::not_journaled(&mut replies, reason);
+                answers::not_journaled(&mut replies, 0, reason);
             }
         }
         Some(replies)
     }
 
     fn is_bypassed(&self, batch: &Batch, command: &Command) -> bool {
+        if batch.protocol == Protocol::Memcached {
+            let policy = memcached::policy_of(self.policy, batch, command);
+            return policy.on_unavailable == OnUnavailable::Bypass;
+        }
         let of = |command: &Command, bytes: &[u8]| {
             let mut inline = Vec::new();
             let arguments = arguments::parse(command.of(bytes), &mut inline);
@@ -134,11 +153,7 @@ fn keep(kept: &mut Batch, command: &Command, bytes: &[u8]) {
 impl<S: Below> Refused<S> {
     /// The commands that are answered.
     pub(super) fn shape(&self) -> Batch {
-        Batch {
-            commands: self.original.commands.clone(),
-            expect: self.original.expect,
-            ..Batch::default()
-        }
+        self.original.shape()
     }
 
     /// All answers, in the order of the commands.
@@ -189,8 +204,8 @@ fn answer_missing(merged: &mut Replies, index: usize) {
     };
     match merged.batch.commands[index].class {
         // It went without a record.
-        Class::Mutation if is_sent => answers::uncertain(merged, 0, 0, &reason),
-        Class::Mutation => answers::not_journaled(merged, &reason),
-        Class::Read | Class::Control => answers::unavailable(merged, &reason),
+        Class::Mutation if is_sent => answers::uncertain(merged, index, 0, 0, &reason),
+        Class::Mutation => answers::not_journaled(merged, index, &reason),
+        Class::Read | Class::Control => answers::unavailable(merged, index, &reason),
     }
 }

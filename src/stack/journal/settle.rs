@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::Below;
+use super::memcached;
 use super::record::{Journaled, effect_of, keys_of, now_ms};
 use super::state::{Failed, State};
 use crate::journal::Verdict;
@@ -10,7 +11,7 @@ use crate::mutation::outcome::{self, transaction::resolve_transaction};
 use crate::mutation::{Outcome, derive};
 use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Effect, Table};
-use crate::protocol::{Batch, Class, Command, Failure, Replies, Transaction};
+use crate::protocol::{Batch, Class, Command, Failure, Protocol, Replies, Transaction};
 
 /// Why an effect is not known.
 const NO_REPLY: &str = "no reply";
@@ -66,7 +67,10 @@ impl<S: Below> State<S> {
             if journaled.is_lost(sequence) {
                 continue;
             }
-            let resolved = resolve(&table, replies, index, command, journaled);
+            let resolved = match replies.batch.protocol {
+                Protocol::Redis => resolve(&table, replies, index, command, journaled),
+                Protocol::Memcached => memcached::resolve(replies, index, command, journaled),
+            };
             self.tell(sequence, journaled, replies.batch.database, resolved);
         }
     }
@@ -133,6 +137,9 @@ impl<S: Below> State<S> {
 
 /// The first key of a mutation, of a transaction's first one for EXEC.
 fn first_key(table: &Table, batch: &Batch, command: &Command) -> Vec<u8> {
+    if batch.protocol == Protocol::Memcached {
+        return memcached::first_key(batch, command);
+    }
     let of = |command: &Command, bytes: &[u8]| {
         let mut inline = Vec::new();
         let arguments = arguments::parse(command.of(bytes), &mut inline);
@@ -187,7 +194,7 @@ fn resolve(
     (outcome::resolve(&part, reply), key())
 }
 
-fn unanswered(replies: &Replies) -> Option<Outcome> {
+pub(super) fn unanswered(replies: &Replies) -> Option<Outcome> {
     let unknown = |reason| Outcome::Unknown {
         reason,
         keys: Vec::new(),

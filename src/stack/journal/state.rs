@@ -386,9 +386,9 @@ impl<S: Below> State<S> {
     /// Answers a batch whose time is up; it goes on without its client.
     pub(super) fn expire_entry(&mut self, slot: usize, reason: &str) -> Replies {
         let shape = match &self.slots[slot].progress {
-            Progress::Queued(batch) => shape_of(batch),
+            Progress::Queued(batch) => batch.shape(),
             Progress::Forwarded(inner) => super::Shape::shape(inner),
-            Progress::Answered(replies) => shape_of(&replies.batch),
+            Progress::Answered(replies) => replies.batch.shape(),
             Progress::Refused(refused) => refused.shape(),
         };
         let journaled = std::mem::take(&mut self.slots[slot].journaled);
@@ -437,10 +437,10 @@ impl<S: Below> State<S> {
             let sequence = journaled.sequences.get(ordinal).copied().unwrap_or(0);
             if sequence == 0 && !is_sent {
                 metrics.not_journaled.add(1);
-                return answers::not_journaled(replies, reason);
+                return answers::not_journaled(replies, index, reason);
             }
             metrics.uncertain.add(1);
-            answers::uncertain(replies, writer, sequence, reason);
+            answers::uncertain(replies, index, writer, sequence, reason);
         });
     }
 
@@ -465,14 +465,5 @@ impl<S: Below> State<S> {
             state.settle(replies, &journaled);
             state.detached -= 1;
         });
-    }
-}
-
-fn shape_of(batch: &Batch) -> Batch {
-    Batch {
-        commands: batch.commands.clone(),
-        mutations: batch.mutations,
-        expect: batch.expect,
-        ..Batch::default()
     }
 }
