@@ -15,9 +15,11 @@ pub mod handshake;
 pub mod link;
 pub mod links;
 mod receive;
+pub mod ring;
 
 pub use link::{Link, Response, Unasked};
 pub use links::Links;
+pub use ring::Ring;
 
 /// How to reach a datastore.
 #[derive(Debug, Clone)]

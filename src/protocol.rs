@@ -226,6 +226,10 @@ pub struct Replies {
     pub errors: bool,
     /// Why there are fewer replies than commands, if there are.
     pub failure: Option<Failure>,
+    /// Commands that have no reply of their own though others after them have:
+    /// the server that they are for failed. What is in a reply's place is the
+    /// beginning of one.
+    pub failed: Vec<(u32, Failure)>,
 }
 
 /// Why the datastore did not answer. The text is for the client and the log.
@@ -249,6 +253,15 @@ impl Replies {
             }
         }
         self.bytes.get(start as usize..end as usize)
+    }
+
+    /// Why command `index` has no reply of its own, if it has none.
+    pub fn failed(&self, index: usize) -> Option<&Failure> {
+        let failed = self
+            .failed
+            .iter()
+            .find(|(other, _)| *other as usize == index);
+        failed.map(|(_, failure)| failure)
     }
 
     /// Where reply `index` is, with what came before it unasked.
@@ -306,6 +319,7 @@ impl Replies {
         self.pushes.clear();
         self.errors = false;
         self.failure = None;
+        self.failed.clear();
     }
 }
 

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::datastore::Links;
+use crate::datastore::{Links, Ring};
 use crate::protocol::resp::commands::Table;
 use crate::protocol::resp::scanner;
 use crate::protocol::{Pool, Protocol};
@@ -67,8 +67,10 @@ pub struct Options {
 pub struct Context {
     /// What the namespace wants now.
     pub options: Cell<Options>,
-    /// The links to the datastore.
+    /// The links to the datastore, or to the first of several servers.
     pub links: Rc<Links>,
+    /// The servers, where there are several.
+    pub ring: Option<Rc<Ring>>,
     /// The shared part of the stack.
     pub stack: stack::Shared,
     /// The command table.

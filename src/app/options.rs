@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{
-    self, Config, ConnectionMode, Durability, ListenAddress, OnJournalUnavailable, UpstreamAddress,
+    self, Config, ConnectionMode, Durability, ListenAddress, OnJournalUnavailable, Placement,
+    UpstreamAddress,
 };
+use crate::datastore::ring::{Name, RingOptions, Server};
 use crate::datastore::{self, Identity, Wire};
 use crate::journal::{First, KafkaOptions, LocalOptions, Retention, SpoolOptions, TopicOptions};
 use crate::platform::stream::Address;
@@ -102,7 +104,48 @@ pub(super) fn listen(address: &ListenAddress) -> Address {
 }
 
 pub(super) fn datastore(namespace: &config::Namespace) -> datastore::Options {
-    let upstream = namespace.upstream.first();
+    server(namespace, namespace.upstream.first())
+}
+
+/// The servers of a namespace, where it has several.
+pub(super) fn ring(namespace: &config::Namespace) -> Option<RingOptions> {
+    if namespace.upstream.0.len() == 1 && namespace.replicas.is_empty() {
+        return None;
+    }
+    let zone = |zone: &config::Upstreams| {
+        let servers = zone.0.iter().map(|upstream| Server {
+            options: server(namespace, upstream),
+            name: Name {
+                text: ring_name(namespace.placement, upstream),
+                weight: upstream.weight,
+            },
+        });
+        servers.collect()
+    };
+    let zones = std::iter::once(&namespace.upstream).chain(&namespace.replicas);
+    Some(RingOptions {
+        zones: zones.map(zone).collect(),
+        eject_after: namespace.eject_after,
+    })
+}
+
+/// What clients call a server that place keys themselves.
+fn ring_name(placement: Placement, upstream: &config::Upstream) -> String {
+    /// memcached's own port, which libmemcached leaves out.
+    const DEFAULT_PORT: u16 = 11211;
+    if let Some(name) = &upstream.name {
+        return name.clone();
+    }
+    match &upstream.address {
+        UpstreamAddress::Tcp { host, port } => match placement {
+            Placement::Libmemcached if *port == DEFAULT_PORT => host.clone(),
+            Placement::Libmemcached | Placement::Spymemcached => format!("{host}:{port}"),
+        },
+        UpstreamAddress::Unix(path) => path.display().to_string(),
+    }
+}
+
+fn server(namespace: &config::Namespace, upstream: &config::Upstream) -> datastore::Options {
     let bytes = |secret: &config::Secret| Rc::from(secret.expose().as_bytes());
     datastore::Options {
         address: match &upstream.address {
@@ -114,7 +157,7 @@ pub(super) fn datastore(namespace: &config::Namespace) -> datastore::Options {
             (None, Some(password)) => Identity::Password(bytes(password)),
             (_, None) => Identity::Anonymous,
         },
-        wire: match namespace.protocol {
+        wire: match upstream.protocol {
             config::Protocol::Redis => Wire::Resp2,
             config::Protocol::Memcached => Wire::MemcachedText,
         },

@@ -1,6 +1,7 @@
 //! A worker: one thread with a runtime of its own, that serves every
 //! namespace with sockets, links and a journal queue of its own.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tokio::task::LocalSet;
 use super::namespace::Namespace;
 use super::{Orders, options};
 use crate::config::{self, Config};
-use crate::datastore::{Links, handshake::push_command};
+use crate::datastore::ring::RingOptions;
+use crate::datastore::{Links, Ring, handshake::push_command};
 use crate::journal::Appender;
 use crate::mutation::{Writer, WriterOptions, v1};
 use crate::platform::Platform;
@@ -194,21 +196,10 @@ fn serve(index: usize, parts: Parts, config: &Config, ended: &Rc<Notify>) -> Ser
     let metrics = Metrics::new(&namespace.name);
     let limits = options::limits(&namespace, config.workers);
     let up = Rc::new(Notify::new());
-    let links = {
-        let (up, shared) = (Rc::clone(&up), Arc::clone(&shared));
-        let on_change = move |status: Result<(), &str>| {
-            shared.datastore.set(index, status);
-            match status {
-                Ok(()) => {
-                    tracing::info!(namespace = shared.name, "datastore connected");
-                    up.notify_one();
-                }
-                Err(reason) => {
-                    tracing::warn!(namespace = shared.name, reason, "datastore away");
-                }
-            }
-        };
-        Links::start(options::datastore(&namespace), Rc::clone(&pool), on_change)
+    let ring = options::ring(&namespace).map(|ring| start_ring(index, ring, &pool, &shared));
+    let links = match &ring {
+        Some(ring) => Rc::clone(ring.first()),
+        None => start_links(index, &namespace, &pool, &shared, &up),
     };
     let in_flight =
         in_flight::Counters::new(limits.in_flight_batches_max, limits.in_flight_bytes_max);
@@ -229,6 +220,7 @@ fn serve(index: usize, parts: Parts, config: &Config, ended: &Rc<Notify>) -> Ser
     let context = Rc::new(proxy::Context {
         options: options::proxy(&namespace, config.workers).into(),
         links,
+        ring,
         stack: stack::Shared {
             journal,
             in_flight,
@@ -250,6 +242,81 @@ fn serve(index: usize, parts: Parts, config: &Config, ended: &Rc<Notify>) -> Ser
         listeners: listen(sockets, &context, &shared),
         context,
     }
+}
+
+fn start_links(
+    index: usize,
+    namespace: &config::Namespace,
+    pool: &Rc<Pool>,
+    shared: &Arc<Namespace>,
+    up: &Rc<Notify>,
+) -> Rc<Links> {
+    let (up, shared) = (Rc::clone(up), Arc::clone(shared));
+    let on_change = move |status: Result<(), &str>| {
+        shared.datastore.set(index, status);
+        match status {
+            Ok(()) => {
+                tracing::info!(namespace = shared.name, "datastore connected");
+                up.notify_one();
+            }
+            Err(reason) => {
+                tracing::warn!(namespace = shared.name, reason, "datastore away");
+            }
+        }
+    };
+    Links::start(options::datastore(namespace), Rc::clone(pool), on_change)
+}
+
+/// A namespace is ready as long as one server of its own zone is there: the
+/// others' keys get errors, or have moved.
+fn start_ring(
+    worker: usize,
+    options: RingOptions,
+    pool: &Rc<Pool>,
+    shared: &Arc<Namespace>,
+) -> Rc<Ring> {
+    let shared = Arc::clone(shared);
+    let servers = options.zones[0].len();
+    let away = RefCell::new(vec![Some("not connected yet".to_owned()); servers]);
+    let addresses: Vec<Vec<String>> = options
+        .zones
+        .iter()
+        .map(|zone| {
+            zone.iter()
+                .map(|one| one.options.address.to_string())
+                .collect()
+        })
+        .collect();
+    let on_change = move |zone: usize, server: usize, status: Result<(), &str>| {
+        let address = &addresses[zone][server];
+        match status {
+            Ok(()) => tracing::info!(namespace = shared.name, zone, address, "server connected"),
+            Err(reason) => {
+                tracing::warn!(
+                    namespace = shared.name,
+                    zone,
+                    address,
+                    reason,
+                    "server away"
+                );
+            }
+        }
+        if zone > 0 {
+            return;
+        }
+        let mut away = away.borrow_mut();
+        away[server] = status.err().map(str::to_owned);
+        let is_up = away.iter().any(Option::is_none);
+        let first = away.iter().flatten().next().map(String::as_str);
+        shared.datastore.set(
+            worker,
+            match first {
+                Some(reason) if !is_up => Err(reason),
+                _ => Ok(()),
+            },
+        );
+    };
+    Ring::start(options, pool, Rc::new(on_change))
 }
 
 fn listen(

@@ -23,6 +23,7 @@ pub mod number;
 pub mod replies;
 pub mod reply;
 pub mod request;
+pub mod route;
 pub mod scanner;
 pub mod silence;
 mod text;

@@ -25,7 +25,7 @@ use crate::protocol::memcached::scanner::{Frame, Scanner};
 use crate::protocol::memcached::silence::silence;
 use crate::protocol::memcached::verbs::{Shape, Specification, Verb};
 use crate::protocol::{Batch, Class, Command, ParseError, Protocol, Replies};
-use crate::stack::forward::Route;
+use crate::stack::forward::{Route, Target};
 use crate::stack::{Stack, build};
 
 mod alone;
@@ -91,7 +91,10 @@ impl Drop for Connection {
 impl Connection {
     /// A connection that has just been accepted.
     pub(super) fn new(stream: Stream, context: Rc<Context>) -> Connection {
-        let route = Route::new(context.links.default_link());
+        let route = Route::to(match &context.ring {
+            None => Target::Link(context.links.default_link()),
+            Some(ring) => Target::Ring(Rc::clone(ring), Wire::MemcachedText),
+        });
         let id = context.next_client_id();
         Connection {
             client: Client::new(stream),
@@ -324,6 +327,11 @@ impl Connection {
     /// From its first byte on a connection is one of packets, or it never is.
     async fn take_binary_link(&mut self) {
         self.key.wire = Wire::MemcachedBinary;
+        if let Some(ring) = &self.context.ring {
+            ring.open_binary().await;
+            let target = Target::Ring(Rc::clone(ring), self.key.wire);
+            return self.route.set_target(target);
+        }
         let link = self.context.links.standing(&self.key).await;
         self.route.set(link);
     }

@@ -10,38 +10,84 @@ use std::task::{Context, Poll};
 use tower::Service;
 
 use super::{Shape, Upstream};
-use crate::datastore::{Link, Response};
+use crate::datastore::ring::Spread;
+use crate::datastore::{Link, Response, Ring, Wire};
 use crate::protocol::{Batch, Replies};
 
-/// Which link a connection's batches take. The connection changes it while
-/// none of its batches is in flight.
+/// Where batches go.
 #[derive(Clone)]
-pub struct Route(Rc<RefCell<Link>>);
+pub enum Target {
+    /// Down one link.
+    Link(Link),
+    /// To the servers that have their keys, in this language.
+    Ring(Rc<Ring>, Wire),
+}
+
+impl Target {
+    fn unavailable(&self) -> Option<Rc<str>> {
+        match self {
+            Target::Link(link) => link.unavailable(),
+            Target::Ring(ring, _) => ring.unavailable(),
+        }
+    }
+
+    fn send(&self, batch: Batch) -> Forwarded {
+        match self {
+            Target::Link(link) => Forwarded::Link(link.send(batch)),
+            Target::Ring(ring, wire) => Forwarded::Ring(ring.send(*wire, batch)),
+        }
+    }
+}
+
+/// Where a connection's batches go. The connection changes it while none of
+/// them is in flight.
+#[derive(Clone)]
+pub struct Route(Rc<RefCell<Target>>);
 
 impl Route {
     /// Starts with `link`.
     pub fn new(link: Link) -> Route {
-        Route(Rc::new(RefCell::new(link)))
+        Route::to(Target::Link(link))
     }
 
-    /// The link in use.
+    /// Starts with `target`.
+    pub fn to(target: Target) -> Route {
+        Route(Rc::new(RefCell::new(target)))
+    }
+
+    /// The link in use; of a ring, that to the first server.
     pub fn link(&self) -> Link {
-        self.0.borrow().clone()
+        match &*self.0.borrow() {
+            Target::Link(link) => link.clone(),
+            Target::Ring(ring, _) => ring.first().default_link(),
+        }
     }
 
     /// Whether the datastore takes nothing from the link before AUTH.
     pub fn needs_auth(&self) -> bool {
-        self.0.borrow().needs_auth()
+        match &*self.0.borrow() {
+            Target::Link(link) => link.needs_auth(),
+            Target::Ring(..) => false,
+        }
     }
 
-    /// Ends the connection of the link in use.
+    /// Ends the connection of the link in use, if it is one.
     pub fn close(&self) {
-        self.0.borrow().close();
+        if let Target::Link(link) = &*self.0.borrow() {
+            link.close();
+        }
     }
 
     /// Takes `link` from the next batch on; returns the one before.
     pub fn set(&self, link: Link) -> Link {
-        self.0.replace(link)
+        let before = self.link();
+        self.0.replace(Target::Link(link));
+        before
+    }
+
+    /// Takes `target` from the next batch on.
+    pub fn set_target(&self, target: Target) {
+        self.0.replace(target);
     }
 }
 
@@ -49,10 +95,10 @@ impl Route {
 pub struct Forward(Way);
 
 enum Way {
-    /// Whichever link is in use when a batch is sent.
+    /// Whichever target is in use when a batch is sent.
     Route(Route),
     /// This one.
-    Link(Link),
+    Target(Target),
 }
 
 /// A clone keeps to the link that is in use when it is made: a batch that waits
@@ -60,9 +106,9 @@ enum Way {
 /// moved by then.
 impl Clone for Forward {
     fn clone(&self) -> Forward {
-        Forward(Way::Link(match &self.0 {
-            Way::Route(route) => route.link(),
-            Way::Link(link) => link.clone(),
+        Forward(Way::Target(match &self.0 {
+            Way::Route(route) => route.0.borrow().clone(),
+            Way::Target(target) => target.clone(),
         }))
     }
 }
@@ -78,7 +124,7 @@ impl Upstream for Forward {
     fn unavailable(&self) -> Option<Rc<str>> {
         match &self.0 {
             Way::Route(route) => route.0.borrow().unavailable(),
-            Way::Link(link) => link.unavailable(),
+            Way::Target(target) => target.unavailable(),
         }
     }
 }
@@ -93,27 +139,38 @@ impl Service<Batch> for Forward {
     }
 
     fn call(&mut self, batch: Batch) -> Forwarded {
-        Forwarded(match &self.0 {
+        match &self.0 {
             Way::Route(route) => route.0.borrow().send(batch),
-            Way::Link(link) => link.send(batch),
-        })
+            Way::Target(target) => target.send(batch),
+        }
     }
 }
 
 /// The replies to a forwarded batch.
-pub struct Forwarded(Response);
+pub enum Forwarded {
+    /// Of one link.
+    Link(Response),
+    /// Of several servers.
+    Ring(Spread),
+}
 
 impl Future for Forwarded {
     type Output = Result<Replies, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(Ok)
+        match &mut *self {
+            Forwarded::Link(response) => Pin::new(response).poll(cx).map(Ok),
+            Forwarded::Ring(spread) => Pin::new(spread).poll(cx).map(Ok),
+        }
     }
 }
 
 impl Shape for Forwarded {
     fn shape(&self) -> Batch {
-        self.0.shape()
+        match self {
+            Forwarded::Link(response) => response.shape(),
+            Forwarded::Ring(spread) => spread.shape(),
+        }
     }
 }
 

@@ -234,7 +234,8 @@ impl<S: Below> Future for Journaling<S> {
                     return Poll::Pending;
                 };
                 let journaled = std::mem::take(journaled);
-                let is_plain = journaled.is_empty() && replies.failure.is_none();
+                let is_plain =
+                    journaled.is_empty() && replies.failure.is_none() && replies.failed.is_empty();
                 match is_plain {
                     true => replies,
                     false => this.shared.state.borrow_mut().settle(replies, &journaled),

@@ -36,6 +36,15 @@ impl Connection {
                 self.client.state = State::Closing;
             }
             Verb::Watch => self.watch(batch).await,
+            // Each server would have to be logged in to.
+            Verb::BinarySaslMechanisms | Verb::BinarySaslStart | Verb::BinarySaslStep
+                if self.context.ring.is_some() =>
+            {
+                let unknown = Specification::new(Verb::LocalUnknownPacket);
+                let mut reply = BytesMut::new();
+                answers::local(&batch.bytes, unknown, &mut reply);
+                self.client.put(&self.context.pool, &reply);
+            }
             _ => self.ask_alone(batch, &frame).await,
         }
     }

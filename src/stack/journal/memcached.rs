@@ -65,8 +65,10 @@ pub(super) fn resolve(
     journaled: &Journaled,
 ) -> (Option<Outcome>, Vec<u8>) {
     let key = first_key(&replies.batch, command);
-    let Some(reply) = replies.reply(index) else {
-        return (unanswered(replies), key);
+    let failure = replies.failed(index).or(replies.failure.as_ref());
+    let reply = replies.reply(index);
+    let Some(reply) = reply.filter(|_| replies.failed(index).is_none()) else {
+        return (unanswered(failure), key);
     };
     let mut buffer = [0; KEY_BYTES_MAX];
     let request = request(&replies.batch, command, &mut buffer);

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::super::answers;
 use super::Below;
 use super::memcached;
 use super::record::{Journaled, effect_of, keys_of, now_ms};
@@ -36,6 +37,9 @@ impl<S: Below> State<S> {
         if !journaled.is_empty() {
             self.record_outcomes(&replies, journaled);
         }
+        if !replies.failed.is_empty() {
+            replies = self.answer_failed(replies, journaled);
+        }
         if let Some(failure) = &replies.failure {
             let reason = super::answers::reason(failure);
             self.answer_uncertain(&mut replies, journaled, &reason);
@@ -43,11 +47,50 @@ impl<S: Below> State<S> {
         replies
     }
 
+    /// Puts answers where servers that failed left none.
+    fn answer_failed(&mut self, mut replies: Replies, journaled: &Journaled) -> Replies {
+        let writer = self.recorder.writer.id();
+        let ordinals = ordinals(&replies.batch);
+        let mut answered = Replies {
+            batch: std::mem::take(&mut replies.batch),
+            failure: replies.failure.take(),
+            ..Replies::default()
+        };
+        for index in 0..replies.ends.len() {
+            let Some(failure) = replies.failed(index) else {
+                answered.push_from(&replies, index);
+                continue;
+            };
+            // What there is of the reply comes before the answer.
+            let begun = replies.reply(index).unwrap_or_default();
+            answered.bytes.extend_from_slice(begun);
+            let reason = answers::reason(failure);
+            let sequence = journaled.sequences.get(ordinals[index]).copied();
+            match (answered.batch.commands[index].class, failure) {
+                (Class::Read | Class::Control, _) => {
+                    answers::unavailable(&mut answered, index, &reason);
+                }
+                (Class::Mutation, Failure::NotSent(_)) => {
+                    self.metrics.not_journaled.add(1);
+                    answers::not_journaled(&mut answered, index, &reason);
+                }
+                (Class::Mutation, Failure::NoReply(_)) => {
+                    self.metrics.uncertain.add(1);
+                    let sequence = sequence.unwrap_or(0);
+                    answers::uncertain(&mut answered, index, writer, sequence, &reason);
+                }
+            }
+        }
+        answered.errors = replies.errors;
+        answered
+    }
+
     fn record_outcomes(&mut self, replies: &Replies, journaled: &Journaled) {
         // What failed within a transaction is within EXEC's reply.
         let is_plain = !journaled.has_intent
             && !replies.errors
             && replies.failure.is_none()
+            && replies.failed.is_empty()
             && replies.batch.transaction.is_none();
         if is_plain {
             for sequence in &journaled.sequences {
@@ -179,7 +222,10 @@ fn resolve(
     )
     .is_final;
     let Some(reply) = replies.reply(index) else {
-        return (unanswered(replies), first_key(table, batch, command));
+        return (
+            unanswered(replies.failure.as_ref()),
+            first_key(table, batch, command),
+        );
     };
     if let Some(transaction) = &batch.transaction {
         return resolve_exec(table, transaction, reply, journaled);
@@ -194,12 +240,12 @@ fn resolve(
     (outcome::resolve(&part, reply), key())
 }
 
-pub(super) fn unanswered(replies: &Replies) -> Option<Outcome> {
+pub(super) fn unanswered(failure: Option<&Failure>) -> Option<Outcome> {
     let unknown = |reason| Outcome::Unknown {
         reason,
         keys: Vec::new(),
     };
-    match &replies.failure {
+    match failure {
         Some(Failure::NotSent(reason)) => Some(Outcome::Rejected(reason.to_string())),
         Some(Failure::NoReply(_)) => Some(unknown(NO_REPLY)),
         None => Some(unknown(NO_REPLY)),
