@@ -14,6 +14,7 @@
 pub mod http;
 pub mod journal;
 pub mod kafka;
+pub mod memcached;
 pub mod process;
 pub mod random;
 pub mod redis;
@@ -23,6 +24,7 @@ pub mod topic;
 pub mod wait;
 
 pub use kafka::{Cluster, Kafka};
+pub use memcached::{Memcache, Memcached};
 pub use random::Random;
 pub use redis::{Redis, RedisOptions};
 pub use resp::Client;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::process::{Process, Signal, free_port};
 use super::resp::Client;
 use super::wait::{READY_DEADLINE, until};
-use super::{http, redis::Redis};
+use super::{http, memcached::Memcached, redis::Redis};
 
 /// How many ports are tried before a start is given up.
 const START_ATTEMPTS: usize = 5;
@@ -18,7 +18,9 @@ const START_ATTEMPTS: usize = 5;
 /// What a test wants in the configuration file.
 #[derive(Debug, Clone)]
 pub struct SidecarOptions {
-    /// `[[namespace]] upstream`.
+    /// `[[namespace]] protocol`.
+    pub protocol: String,
+    /// `[[namespace]] upstream`, as TOML has it.
     pub upstream: String,
     /// `[[namespace]] connection`: `shared` or `dedicated`.
     pub connection: String,
@@ -44,7 +46,26 @@ impl SidecarOptions {
     /// Shared connections and durable writes in front of `redis`.
     pub fn new(redis: &Redis) -> SidecarOptions {
         SidecarOptions {
-            upstream: redis.url(),
+            protocol: "redis".to_owned(),
+            upstream: format!("{:?}", redis.url()),
+            connection: "shared".to_owned(),
+            durability: "durable".to_owned(),
+            root_lines: String::new(),
+            backend: "local".to_owned(),
+            journal_lines: String::new(),
+            journal_directory: None,
+            namespace_lines: String::new(),
+            tables: String::new(),
+            expected_errors: Vec::new(),
+        }
+    }
+
+    /// Durable writes in front of servers of memcached.
+    pub fn memcached(servers: &[Memcached]) -> SidecarOptions {
+        let urls: Vec<String> = servers.iter().map(Memcached::url).collect();
+        SidecarOptions {
+            protocol: "memcached".to_owned(),
+            upstream: format!("{urls:?}"),
             connection: "shared".to_owned(),
             durability: "durable".to_owned(),
             root_lines: String::new(),
@@ -108,14 +129,15 @@ impl SidecarOptions {
             text,
             "region = \"test\"\nroles = [\"proxy\"]\n{}\n\n\
              [journal]\nbackend = \"{}\"\ndirectory = \"{}\"\n{}\n\n\
-             [[namespace]]\nname = \"test\"\nprotocol = \"redis\"\n\
-             listen = \"127.0.0.1:{port}\"\nupstream = \"{}\"\n\
+             [[namespace]]\nname = \"test\"\nprotocol = \"{}\"\n\
+             listen = \"127.0.0.1:{port}\"\nupstream = {}\n\
              connection = \"{}\"\ndurability = \"{}\"\n{}\n\n\
              [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\n{}\n",
             self.root_lines,
             self.backend,
             journal.display(),
             self.journal_lines,
+            self.protocol,
             self.upstream,
             self.connection,
             self.durability,
@@ -221,6 +243,11 @@ impl Sidecar {
     /// A connection through it.
     pub fn client(&self) -> Client {
         Client::connect(self.port)
+    }
+
+    /// A connection of memcached's through it.
+    pub fn memcache(&self) -> super::Memcache {
+        super::Memcache::connect(self.port)
     }
 
     /// One admin page: status and body.

@@ -194,9 +194,15 @@ impl Fan {
                 self.ask(zone, bytes, verb, &keys, &all, &mut asked);
                 continue;
             }
-            let Some(place) = keys.first().map(|key| self.ring.place(zone, key)) else {
+            let Some(key) = keys.first() else {
                 continue;
             };
+            let own = self.ring.link(self.wire, self.ring.place(0, key));
+            if own.unavailable().is_some() {
+                // The client will hear that it was not done.
+                continue;
+            }
+            let place = self.ring.place(zone, key);
             let mut delete = BytesMut::new();
             match compares(bytes, specification) {
                 false => drop(self.add(place, bytes, specification)),
