@@ -11,7 +11,7 @@ const BATCHES_MAX: usize = 8;
 const COMMANDS_MAX: usize = 10;
 
 /// Times to live run on between the two servers' answers.
-fn without_times(reply: &[u8]) -> Vec<u8> {
+pub fn without_times(reply: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for line in reply.split_inclusive(|byte| *byte == b'\n') {
         if !line.starts_with(b"HD") && !line.starts_with(b"VA ") {
