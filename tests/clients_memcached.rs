@@ -61,6 +61,15 @@ fn python(script: &str) -> Command {
     command
 }
 
+fn java(libraries: &str, source: &str) -> Command {
+    let mut command = Command::new("java");
+    command
+        .arg("-cp")
+        .arg(project(".cache").join(libraries).join("*"))
+        .arg(project("tests/clients/memcached").join(source));
+    command
+}
+
 #[test]
 #[ignore = "needs pymemcache and pylibmc, which scripts/test installs"]
 fn pymemcache_and_pylibmc() {
@@ -104,13 +113,14 @@ fn gomemcache() {
 #[test]
 #[ignore = "needs spymemcached, which scripts/test installs"]
 fn spymemcached() {
-    check_suite("spymemcached", || {
-        let mut command = Command::new("java");
-        command
-            .arg("-cp")
-            .arg(project(".cache/memcached-java/*"))
-            .arg(project("tests/clients/memcached/java/Suite.java"));
-        command
+    check_suite("spymemcached", || java("memcached-java", "java/Suite.java"));
+}
+
+#[test]
+#[ignore = "needs the EVCache client, which scripts/test installs"]
+fn evcache() {
+    check_suite("EVCache", || {
+        java("memcached-evcache", "evcache/EVCacheSuite.java")
     });
 }
 

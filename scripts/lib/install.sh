@@ -178,6 +178,7 @@ install_memcached_clients() {
   install_node_modules "$source/node" "$cache/memcached-node"
   install_go_suite "$source/go" "$cache/memcached-go"
   install_java_libraries "$source/java" "$cache/memcached-java"
+  install_java_libraries "$source/evcache" "$cache/memcached-evcache"
 }
 
 # copy_artifacts POM DIRECTORY: the jars a POM names, and those they need.
