@@ -131,6 +131,23 @@ start_redis() {
   wait_until redis-server "$started" "$directory/redis.log" redis_answers "$port"
 }
 
+# memcache PORT TEXT: says TEXT to memcached, or to what stands for it, and
+# prints what it answers; TEXT ends with `quit`.
+memcache() (
+  exec 3<>"/dev/tcp/127.0.0.1/$1"
+  printf '%b' "$2" >&3
+  tr -d '\r' <&3
+)
+
+memcached_answers() { [[ "$(memcache "$1" 'version\r\nquit\r\n' 2>/dev/null)" == VERSION* ]]; }
+
+# start_memcached PORT DIRECTORY: a memcached of our own.
+start_memcached() {
+  mkdir -p "$2"
+  start "$2/memcached.log" memcached -l 127.0.0.1 -p "$1" -U 0 -u nobody
+  wait_until memcached "$started" "$2/memcached.log" memcached_answers "$1"
+}
+
 # start_kafka DIRECTORY: one broker of our own, on 127.0.0.1:$kafka_port. Wants
 # $KAFKA_LIBRARIES (install_kafka).
 start_kafka() {
