@@ -167,7 +167,7 @@ fn commands_that_are_handled_alone() {
             .lines(b"stats cachedump 1 0\r\n")
             .ends_with(b"END\r\nMN\r\n")
     );
-    let mut watching = sidecar.memcache();
+    let watching = sidecar.memcache();
     let seen = std::thread::spawn(move || {
         use std::io::{Read, Write};
         watching

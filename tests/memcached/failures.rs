@@ -97,7 +97,7 @@ fn a_server_that_hangs_and_dies_leaves_writes_uncertain() {
     let (writer, sequence) = named.split_once('-').expect("writer-sequence");
     let writer = u64::from_str_radix(writer, 16).expect("a writer");
     let sequence: u64 = sequence.parse().expect("a sequence");
-    let mut packets = sidecar.memcache();
+    let packets = sidecar.memcache();
     let get = packet(0x00, [0, 0, 0, 8], 0, b"", b"a", b"");
     packets.stream().write_all(&get).expect("it reads");
     let mut header = [0; 24];

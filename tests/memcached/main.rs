@@ -9,5 +9,7 @@ mod support;
 mod commands;
 mod differential;
 mod failures;
+mod frames;
+mod framing;
 mod replay;
 mod ring;

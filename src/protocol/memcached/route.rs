@@ -120,6 +120,9 @@ pub fn compares(command: &[u8], specification: Specification) -> bool {
     let Some(row) = specification.row() else {
         return false;
     };
+    if row.effect == Effect::Flush {
+        return false;
+    }
     if row.effect != Effect::Conditional {
         return row.dialect == Dialect::Binary
             && Header::of(command).is_some_and(|header| header.cas != 0);
