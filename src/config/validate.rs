@@ -4,9 +4,9 @@ use super::file::{self, File};
 use super::position::{Position, Problem, Problems};
 use super::reader::{Context, Setting};
 use super::{
-    Admin, Backend, Config, Environment, Journal, Kafka, ListenAddress, Log, Namespace,
-    OnJournalUnavailable, PrefixPolicy, Protocol, Upstream, Upstreams, document, environment,
-    kafka, values,
+    Admin, Backend, Config, ConnectionMode, Environment, Journal, Kafka, ListenAddress, Log,
+    Namespace, OnJournalUnavailable, PrefixPolicy, Protocol, Upstream, Upstreams, document,
+    environment, kafka, values,
 };
 
 /// Reads and checks a whole configuration. Either there is one, or there is
@@ -208,6 +208,12 @@ fn check_upstreams(
         }
     }
     if protocol != Protocol::Redis {
+        let connection = &namespace.connection;
+        if connection.given && connection.value == ConnectionMode::Dedicated {
+            let message =
+                "changes nothing: connections to memcached carry no state, and are shared";
+            problems.warning(&connection.at, path("connection"), message);
+        }
         return;
     }
     if let Some(second) = namespace.upstream.get(1) {

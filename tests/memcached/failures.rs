@@ -265,3 +265,37 @@ fn what_one_client_sends_does_not_concern_the_others() {
         0.0
     );
 }
+
+/// Servers that want a login get the sidecar's, in text and in packets; a client
+/// of packets may log in itself.
+#[test]
+fn the_sidecar_logs_in() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("users");
+    std::fs::write(&file, "app:hush\n").expect("write the users");
+    std::fs::set_permissions(
+        directory.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .expect("let memcached in");
+    let servers = [Memcached::with(&["-Y", file.to_str().expect("a path")])];
+    let refused = read_lines(&mut servers[0].client(), b"get a\r\n", 1);
+    assert_eq!(refused, ["CLIENT_ERROR unauthenticated"]);
+    let options = SidecarOptions::memcached(&servers)
+        .namespace("upstream_user = \"app\"\nupstream_password = \"hush\"");
+    let sidecar = Sidecar::with(options);
+    check_lines(
+        &mut sidecar.memcache(),
+        "set a 0 0 1\r\nx\r\nget a\r\n",
+        &["STORED", "VALUE a 0 1", "x", "END"],
+    );
+    let options = SidecarOptions::memcached(&servers)
+        .namespace("upstream_user = \"app\"\nupstream_password = \"wrong\"");
+    let sidecar = Sidecar::with_status(options, 503);
+    until("the refusal to be told", DEADLINE, || {
+        let told = read_lines(&mut sidecar.memcache(), b"get a\r\n", 1);
+        told[0]
+            .contains("unavailable: CLIENT_ERROR authentication failure")
+            .then_some(())
+    });
+}
