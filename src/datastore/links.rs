@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::handshake::{self, Opened};
-use super::{Link, LinkKey, OpenError, Options, Wire};
+use super::{Identity, Link, LinkKey, OpenError, Options, Wire};
 use crate::protocol::Pool;
 
 /// Attempts to reconnect start this far apart and double up to the maximum.
@@ -18,6 +18,9 @@ const IDLE_EXCLUSIVE_MAX: usize = 64;
 /// A shared link that nobody has used for one to two of these is closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
+/// What a client of lines hears from a server that takes none.
+const PACKETS_ONLY: &str = "the server takes the binary protocol only";
+
 /// The links of one worker to one datastore.
 pub struct Links {
     options: Options,
@@ -26,6 +29,8 @@ pub struct Links {
     exclusive: RefCell<HashMap<LinkKey, Vec<Link>>>,
     /// Told whenever the default link comes up or goes down.
     on_change: Box<OnChange>,
+    /// What it was told last.
+    told: RefCell<Option<Result<(), String>>>,
 }
 
 /// Hears that the default link came up, or why it went down.
@@ -50,6 +55,7 @@ impl Links {
             shared: RefCell::default(),
             exclusive: RefCell::default(),
             on_change: Box::new(on_change),
+            told: RefCell::default(),
         });
         links.keep(links.default_key(), None);
         tokio::task::spawn_local(Rc::clone(&links).sweep());
@@ -182,7 +188,7 @@ impl Links {
                     backoff = BACKOFF_MIN;
                     link.set_up();
                     if is_default {
-                        (self.on_change)(Ok(()));
+                        self.tell(Ok(()));
                     }
                     link.drive(opened).await
                 }
@@ -191,13 +197,45 @@ impl Links {
             if link.is_closed() {
                 return;
             }
+            if self.takes_packets_only(&key).await {
+                // Clients that speak in packets have a link of their own.
+                if is_default {
+                    self.tell(Ok(()));
+                }
+                link.set_down(Rc::from(PACKETS_ONLY));
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+                continue;
+            }
             if is_default {
-                (self.on_change)(Err(&reason));
+                self.tell(Err(&reason));
             }
             link.set_down(reason);
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// Tells whether the datastore is there, where that is news.
+    fn tell(&self, status: Result<(), &str>) {
+        let now = Some(status.map_err(str::to_owned));
+        let before = self.told.replace(now.clone());
+        if before != now {
+            (self.on_change)(status);
+        }
+    }
+
+    /// Whether the server is a memcached that wants SASL: it takes no lines, not
+    /// even a login.
+    async fn takes_packets_only(&self, key: &LinkKey) -> bool {
+        if key.wire != Wire::MemcachedText || key.identity == Identity::Anonymous {
+            return false;
+        }
+        let packets = LinkKey {
+            wire: Wire::MemcachedBinary,
+            ..key.clone()
+        };
+        let opened = handshake::open(&self.options, &packets, b"").await;
+        opened.is_ok()
     }
 
     /// Closes shared links that no client holds, but for the default one.

@@ -116,11 +116,10 @@ impl Ring {
     }
 
     /// Why no server of this zone takes anything, if none does.
-    pub fn unavailable(&self) -> Option<Rc<str>> {
-        let mut reasons = self.zones[0]
-            .nodes
-            .iter()
-            .map(|node| node.text.unavailable());
+    pub fn unavailable(&self, wire: Wire) -> Option<Rc<str>> {
+        let mut reasons = self
+            .all(0)
+            .map(|place| self.link(wire, place).unavailable());
         let first = reasons.next().flatten()?;
         reasons.all(|reason| reason.is_some()).then_some(first)
     }
@@ -153,13 +152,11 @@ impl Ring {
     }
 
     /// A server of a zone that is there, if one is.
-    fn any(&self, zone: usize) -> Place {
-        let mut nodes = self.zones[zone].nodes.iter();
-        let up = nodes.position(|node| node.text.unavailable().is_none());
-        Place {
-            zone,
-            node: up.unwrap_or(0),
-        }
+    fn any(&self, wire: Wire, zone: usize) -> Place {
+        let is_up = |place: &Place| self.link(wire, *place).unavailable().is_none();
+        self.all(zone)
+            .find(is_up)
+            .unwrap_or(Place { zone, node: 0 })
     }
 
     /// All servers of a zone.

@@ -165,7 +165,7 @@ fn absolute(time: Option<i64>, now_ms: u64) -> i64 {
 
 /// What one complete reply makes of a mutation. `None` where no outcome has to
 /// be told: a final one that was done. `journaled_at_ms` is the time given to
-/// [`derive`].
+/// [`derive()`].
 pub fn resolve(
     request: Option<&Request<'_>>,
     specification: Specification,

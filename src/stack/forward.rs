@@ -27,7 +27,7 @@ impl Target {
     fn unavailable(&self) -> Option<Rc<str>> {
         match self {
             Target::Link(link) => link.unavailable(),
-            Target::Ring(ring, _) => ring.unavailable(),
+            Target::Ring(ring, wire) => ring.unavailable(*wire),
         }
     }
 

@@ -65,7 +65,7 @@ impl<S: BatchService> Service<Batch> for LoadShed<S> {
         };
         answers::refuse(&mut replies, OVERLOADED);
         replies.failure = Some(Failure::NotSent(Rc::from(OVERLOADED)));
-        Shed::Refused(Some(replies))
+        Shed::Refused(Some(Box::new(replies)))
     }
 }
 
@@ -74,7 +74,7 @@ pub enum Shed<F> {
     /// There was room.
     Taken(F),
     /// There was none.
-    Refused(Option<Replies>),
+    Refused(Option<Box<Replies>>),
 }
 
 impl<F> Future for Shed<F>
@@ -87,7 +87,8 @@ where
         match &mut *self {
             Shed::Taken(inner) => Pin::new(inner).poll(cx),
             Shed::Refused(replies) => {
-                Poll::Ready(Ok(replies.take().expect("not polled after it was ready")))
+                let replies = replies.take().expect("not polled after it was ready");
+                Poll::Ready(Ok(*replies))
             }
         }
     }

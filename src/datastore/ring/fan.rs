@@ -126,7 +126,7 @@ impl Fan {
                 ))
             }
             Scope::Keys | Scope::One => {
-                let place = self.ring.any(0);
+                let place = self.ring.any(self.wire, 0);
                 Plan::Whole(SmallVec::from_elem(
                     self.add(place, &bytes, specification),
                     1,

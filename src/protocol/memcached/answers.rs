@@ -60,7 +60,11 @@ pub fn failure(
         Failure::Unavailable(reason) => (format_args!("unavailable: "), reason),
     };
     push(&mut text, head);
-    let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_BYTES_MAX)];
+    let mut end = reason.len().min(REASON_BYTES_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let reason = &reason.as_bytes()[..end];
     text.extend(
         reason
             .iter()

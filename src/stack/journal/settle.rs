@@ -56,7 +56,7 @@ impl<S: Below> State<S> {
             failure: replies.failure.take(),
             ..Replies::default()
         };
-        for index in 0..replies.ends.len() {
+        for (index, ordinal) in ordinals.iter().enumerate().take(replies.ends.len()) {
             let Some(failure) = replies.failed(index) else {
                 answered.push_from(&replies, index);
                 continue;
@@ -65,7 +65,7 @@ impl<S: Below> State<S> {
             let begun = replies.reply(index).unwrap_or_default();
             answered.bytes.extend_from_slice(begun);
             let reason = answers::reason(failure);
-            let sequence = journaled.sequences.get(ordinals[index]).copied();
+            let sequence = journaled.sequences.get(*ordinal).copied();
             match (answered.batch.commands[index].class, failure) {
                 (Class::Read | Class::Control, _) => {
                     answers::unavailable(&mut answered, index, &reason);
