@@ -104,7 +104,7 @@ pub fn check_replies(choice: u8, bytes: &[u8], ends: &[usize]) {
     for frame in &whole.0 {
         let reply = &bytes[at..at + frame.end];
         at += frame.end;
-        let specification = Specification::new(row.verb).with_quiet(choice % 2 == 0);
+        let specification = Specification::new(row.verb).with_quiet(choice.is_multiple_of(2));
         let _ = answer(specification, reply);
         each_value(reply, |key, value| assert!(key.len() < value.len()));
         let mut shown = BytesMut::new();

@@ -65,13 +65,8 @@ fn the_journal_holds_what_the_server_holds() {
 }
 
 fn outcomes(records: &[v1::Record]) -> HashMap<u64, &v1::Outcome> {
-    let outcome = |record: &'_ v1::Record| match &record.body {
-        Some(Body::Outcome(_)) => true,
-        _ => false,
-    };
     records
         .iter()
-        .filter(|record| outcome(record))
         .filter_map(|record| match &record.body {
             Some(Body::Outcome(outcome)) => Some((outcome.of_sequence, outcome)),
             _ => None,
