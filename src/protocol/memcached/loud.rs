@@ -112,9 +112,13 @@ fn without_noreply(line: &[u8], effect: Effect, out: &mut BytesMut) {
         out.extend_from_slice(line);
         return;
     };
+    // A key of that name; 1.6.18 allows a zero after it, 1.6.45 anything. Other
+    // spaces would make a line that is just short enough too long.
+    if (effect, count) == (Effect::Delete, 2) {
+        out.extend_from_slice(b"delete noreply 0");
+        return;
+    }
     let instead: &[u8] = match (effect, count) {
-        // A key of that name; 1.6.18 allows a zero after it, 1.6.45 anything.
-        (Effect::Delete, 2) => b"noreply 0",
         (Effect::Delete, 3) => b"0",
         (Effect::Delete, 4) if third == b"0" => b"",
         // A word would be taken for a delay here.
@@ -128,7 +132,7 @@ fn without_noreply(line: &[u8], effect: Effect, out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::memcached::scanner::{Limits, Scanner};
+    use crate::protocol::memcached::scanner::{LINE_BYTES_MAX, Limits, Scanner};
 
     fn forwarded(command: &[u8]) -> Vec<u8> {
         let frame = Scanner::new(Limits::default())
@@ -179,7 +183,14 @@ mod tests {
         check(b"incr k 1  noreply \n", b"incr k 1  NOREPLY\n");
         check(b"touch k 1 noreply\r\n", b"touch k 1 NOREPLY\r\n");
         check(b"delete noreply\r\n", b"delete noreply 0\r\n");
+        check(b" delete  noreply \n", b"delete noreply 0\n");
         check(b"delete k noreply\r\n", b"delete k 0\r\n");
+        // The longest line stays one that is taken.
+        let longest = format!("delete{}noreply\n", " ".repeat(LINE_BYTES_MAX - 13));
+        let forwarded = forwarded(longest.as_bytes());
+        let mut scanner = Scanner::new(Limits::default());
+        let frame = scanner.next(&forwarded).expect("no longer than it may be");
+        assert_eq!(frame.map(|frame| frame.end), Some(forwarded.len()));
         check(b"delete noreply noreply\r\n", b"delete noreply 0\r\n");
         check(b"delete k 0 noreply\r\n", b"delete k 0 \r\n");
         check(b"delete k 1 noreply\r\n", b"delete k 1 NOREPLY\r\n");
