@@ -135,6 +135,9 @@ fn namespace_summary(namespace: &Namespace, out: &mut impl Write) -> std::io::Re
         namespace.durability,
         namespace.on_journal_unavailable,
     )?;
+    for (index, zone) in namespace.replicas.iter().enumerate() {
+        writeln!(out, "  copies in zone {}: {zone}", index + 1)?;
+    }
     for policy in &namespace.prefixes {
         writeln!(
             out,

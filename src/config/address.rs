@@ -23,6 +23,7 @@ const WEIGHT_MAX: u32 = 1000;
 const UNIX_PATH_BYTES_MAX: usize = 103;
 
 const LISTEN_EXPECTED: &str = "expected an address such as \"127.0.0.1:6380\" or \"unix:/path\"";
+const NO_DATABASES: &str = "memcached has no numbered databases";
 const UPSTREAM_EXPECTED: &str = "expected \"redis://[user:password@]host:port[/db]\", \"redis+unix:///path[?db=n]\", \
      \"memcached://[user:password@]host:port[?weight=n&name=text]\" or \"memcached+unix:///path\"";
 
@@ -242,10 +243,22 @@ pub(super) fn upstream(node: &Node) -> Result<Upstream, String> {
         Some(("redis", rest)) => tcp_upstream(rest, Protocol::Redis, REDIS_PORT),
         Some(("redis+unix", rest)) => unix_upstream(rest),
         Some(("memcached", rest)) => memcached_upstream(rest),
-        Some(("memcached+unix", path)) => Ok(Upstream {
-            protocol: Protocol::Memcached,
-            ..unix_upstream(path)?
-        }),
+        Some(("memcached+unix", path)) => match unix_upstream(path)? {
+            Upstream {
+                database: 0,
+                address,
+                ..
+            } => Ok(Upstream {
+                protocol: Protocol::Memcached,
+                address,
+                weight: 1,
+                name: None,
+                database: 0,
+                user: None,
+                password: None,
+            }),
+            _ => Err(NO_DATABASES.into()),
+        },
         Some(("rediss", _)) => Err("TLS to the datastore is not available in this build".into()),
         Some((scheme, _)) => Err(format!("{UPSTREAM_EXPECTED}, found the scheme {scheme:?}")),
         None => Err(format!(
@@ -258,7 +271,7 @@ fn memcached_upstream(rest: &str) -> Result<Upstream, String> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut upstream = tcp_upstream(rest, Protocol::Memcached, MEMCACHED_PORT)?;
     if upstream.database != 0 {
-        return Err("memcached has no numbered databases".into());
+        return Err(NO_DATABASES.into());
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
@@ -466,6 +479,19 @@ mod tests {
                 None,
                 None,
             ),
+            ("memcached://cache", "memcached://cache:11211", None, None),
+            (
+                "memcached://app:s%40cret@h:1?weight=2&name=cache-1",
+                "memcached://h:1?weight=2&name=cache-1",
+                Some("app"),
+                Some("s@cret"),
+            ),
+            (
+                "memcached+unix:///m.sock",
+                "memcached+unix:///m.sock",
+                None,
+                None,
+            ),
         ] {
             let found = upstream(&node(text)).unwrap();
             assert_eq!(found.to_string(), shown);
@@ -480,6 +506,10 @@ mod tests {
         for (text, part) in [
             ("127.0.0.1:6379", "\"memcached://\" is missing"),
             ("http://:hush@h:1", "scheme \"http\""),
+            ("memcached://:hush@h:1/2", "no numbered databases"),
+            ("memcached+unix:///m.sock?db=1", "no numbered databases"),
+            ("memcached://:hush@h:1?weight=0", "a weight from 1 to 1000"),
+            ("memcached://:hush@h:1?wait=1", "found \"?wait=1\""),
             ("rediss://:hush@h:1", "not available in this build"),
             ("redis://:hush@h:x", "found \"h:x\""),
             ("redis://:hush@h:0", "found \"h:0\""),

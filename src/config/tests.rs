@@ -288,6 +288,23 @@ fn single_errors() {
             "upstream_password: is empty",
         ),
         (
+            in_namespace("protocol = \"memcached\""),
+            "namespace[0].upstream: redis://h:6379 is not of the namespace's protocol, \"memcached\"",
+        ),
+        (
+            in_namespace("").replace("\"redis://h\"", "[\"redis://h\", \"redis://i\"]"),
+            "namespace[0].upstream: a Redis namespace has one datastore",
+        ),
+        (
+            in_namespace("protocol = \"memcached\"")
+                .replace("\"redis://h\"", "[\"memcached://h\", \"memcached://h\"]"),
+            "namespace[0].upstream: memcached://h:11211 is given twice",
+        ),
+        (
+            in_namespace("[[namespace.replica]]\nupstream = \"redis://i\""),
+            "namespace[0].replica: zones are for memcached",
+        ),
+        (
             in_namespace("upstream_password = \"p\"").replace("redis://h", "redis://:q@h"),
             "sidecar.toml:6: namespace[0].upstream_password: is in the URL of upstream too",
         ),

@@ -238,6 +238,8 @@ impl Connection {
         {
             return Dispatched::Turn(Turn::Binary);
         }
+        self.scanner
+            .set_limits(self.context.options.get().memcached);
         let mut position = 0;
         let mut stop = None;
         let mut is_quiet = false;

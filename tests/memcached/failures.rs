@@ -299,3 +299,30 @@ fn the_sidecar_logs_in() {
             .then_some(())
     });
 }
+
+/// A client that wants no answers, and hangs up when it has said all.
+#[test]
+fn what_was_said_before_hanging_up_is_done() {
+    const COUNT: usize = 30_000;
+    let servers = [Memcached::start()];
+    let sidecar = Sidecar::with(SidecarOptions::memcached(&servers));
+    let client = sidecar.memcache();
+    let sets: String = (0..COUNT)
+        .map(|key| format!("set key:{key} 0 0 1 noreply\r\nx\r\n"))
+        .collect();
+    client
+        .stream()
+        .write_all(sets.as_bytes())
+        .expect("it reads");
+    drop(client);
+    let mut direct = servers[0].client();
+    until("the last one", DEADLINE, || {
+        let get = format!("get key:{}\r\n", COUNT - 1);
+        (direct.lines(get.as_bytes()).len() > "END\r\nMN\r\n".len()).then_some(())
+    });
+    let stats = String::from_utf8_lossy(&direct.lines(b"stats\r\n")).into_owned();
+    assert!(
+        stats.contains(&format!("STAT curr_items {COUNT}\r\n")),
+        "{stats}"
+    );
+}

@@ -90,6 +90,11 @@ impl Scanner {
         }
     }
 
+    /// Other limits from the next command on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// What the client speaks; none before its first byte.
     pub fn dialect(&self) -> Option<Dialect> {
         self.dialect

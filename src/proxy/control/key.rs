@@ -71,9 +71,10 @@ impl Connection {
             self.apply_ok(action);
             return self.reply(b"+OK\r\n");
         };
+        let asked = request.shape();
         let replies = self.ask(link, request).await;
         match replies.reply(0) {
-            None => self.unavailable(&replies.batch),
+            None => self.unavailable(&asked),
             Some(reply) => {
                 if reply.first() != Some(&b'-') {
                     self.apply_ok(action);
