@@ -24,7 +24,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Outcome;
-use crate::protocol::memcached::reply::{self, Answer};
+use crate::protocol::memcached::reply::{self, Answer, Values};
 use crate::protocol::memcached::request::{Request, absolute_time};
 use crate::protocol::memcached::verbs::{Effect, Specification, Verb};
 
@@ -228,11 +228,8 @@ fn done(
 fn touched(request: &Request<'_>, reply: &[u8], journaled_at_ms: u64) -> Outcome {
     let mut number = itoa::Buffer::new();
     let time = number.format(absolute(request.time, journaled_at_ms));
-    let mut effects = Vec::new();
-    reply::each_value(reply, |key, _| {
-        effects.push(owned(&[b"touch", key, time.as_bytes()]));
-    });
-    Outcome::Effects(effects)
+    let touch = |(key, _): (&[u8], &[u8])| owned(&[b"touch", key, time.as_bytes()]);
+    Outcome::Effects(Values(reply).map(touch).collect())
 }
 
 /// Whether `mg` may have made an item, or changed one: it touched it, or says

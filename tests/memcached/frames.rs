@@ -6,7 +6,7 @@ use wal_sidecar::protocol::Class;
 use wal_sidecar::protocol::memcached::KEY_BYTES_MAX;
 use wal_sidecar::protocol::memcached::loud::loud;
 use wal_sidecar::protocol::memcached::replies::{ReplyFrame, ReplyScanner};
-use wal_sidecar::protocol::memcached::reply::{answer, each_value};
+use wal_sidecar::protocol::memcached::reply::{Values, answer};
 use wal_sidecar::protocol::memcached::request::Request;
 use wal_sidecar::protocol::memcached::route;
 use wal_sidecar::protocol::memcached::scanner::{Frame, Limits, Scanner};
@@ -106,7 +106,7 @@ pub fn check_replies(choice: u8, bytes: &[u8], ends: &[usize]) {
         at += frame.end;
         let specification = Specification::new(row.verb).with_quiet(choice.is_multiple_of(2));
         let _ = answer(specification, reply);
-        each_value(reply, |key, value| assert!(key.len() < value.len()));
+        assert!(Values(reply).all(|(key, value)| key.len() < value.len()));
         let mut shown = BytesMut::new();
         silence(specification, reply, &mut shown);
         assert!(shown.is_empty() || shown.len() == reply.len());

@@ -104,6 +104,18 @@ fn a_ring_answers_as_one_server() {
             );
         }
     }
+    // The first look-up of a key that is asked for twice may be what ends it.
+    let mut own = direct.client();
+    let mut through = sidecar.memcache();
+    for commands in [
+        &b"set twice 0 0 1\r\nx\r\ngat -1 twice twice\r\nget twice twice\r\n"[..],
+        b"set twice 0 0 1\r\nx\r\nget twice absent twice\r\n",
+    ] {
+        assert_eq!(
+            own.lines(commands).escape_ascii().to_string(),
+            through.lines(commands).escape_ascii().to_string()
+        );
+    }
     let all = "get key:1 key:1 nothing key:0\r\n";
     let (mut own, mut through) = (direct.client(), sidecar.memcache());
     for client in [&mut own, &mut through] {

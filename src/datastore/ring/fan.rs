@@ -2,6 +2,7 @@
 //! together again in the order of the commands.
 
 use std::future::Future;
+use std::iter::Peekable;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use smallvec::SmallVec;
 use super::super::{Response, Wire};
 use super::{Place, Ring};
 use crate::protocol::memcached::KEY_BYTES_MAX;
-use crate::protocol::memcached::reply::{self, Answer, answer};
+use crate::protocol::memcached::reply::{Answer, Values, answer};
 use crate::protocol::memcached::route::{Scope, compares, keys, push_delete, push_get, scope};
 use crate::protocol::memcached::verbs::{Specification, Verb};
 use crate::protocol::{Batch, Class, Command, Failure, Protocol, Replies};
@@ -294,8 +295,9 @@ impl Fan {
                 }
             }
             Plan::Values { verb, asked } => {
+                let values = self.values(&keys, asked);
                 let missing: Vec<usize> = (0..keys.len())
-                    .filter(|key| self.value(&asked[*key], keys[*key]).is_none())
+                    .filter(|key| values[*key].is_none())
                     .collect();
                 self.ask(self.zone, &bytes, *verb, &keys, &missing, asked);
             }
@@ -324,18 +326,27 @@ impl Fan {
         failure.unwrap_or_else(|| Failure::NoReply(Rc::from("no reply")))
     }
 
-    /// The value of a key among the replies to those who were asked for it.
-    fn value(&self, asked: &[At], key: &[u8]) -> Option<&[u8]> {
-        let mut found = None;
-        for at in asked {
-            let reply = self.reply(*at).unwrap_or_default();
-            reply::each_value(reply, |other, value| {
-                if other == key && found.is_none() {
-                    found = Some(value);
-                }
-            });
-        }
-        found
+    /// The value of each key, where a server that was asked for it has it. A
+    /// server names the values in the order of the keys it was asked for, and a
+    /// key that was asked for twice need not have a value twice.
+    fn values(&self, keys: &[&[u8]], asked: &[SmallVec<[At; 1]>]) -> Vec<Option<&[u8]>> {
+        let mut replies: SmallVec<[(At, Peekable<Values<'_>>); 4]> = SmallVec::new();
+        let each = keys.iter().zip(asked);
+        each.map(|(key, asked)| {
+            let mut found = None;
+            for at in asked {
+                let known = replies.iter().position(|(other, _)| other == at);
+                let known = known.unwrap_or_else(|| {
+                    let reply = self.reply(*at).unwrap_or_default();
+                    replies.push((*at, Values(reply).peekable()));
+                    replies.len() - 1
+                });
+                let named = replies[known].1.next_if(|(other, _)| other == key);
+                found = found.or(named.map(|(_, value)| value));
+            }
+            found
+        })
+        .collect()
     }
 
     fn join(&mut self) -> Replies {
@@ -401,8 +412,8 @@ impl Fan {
     ) -> Option<Failure> {
         let start = joined.bytes.len();
         let mut failed = None;
-        for (key, asked) in keys.iter().zip(asked) {
-            let Some(value) = self.value(asked, key) else {
+        for (value, asked) in self.values(keys, asked).into_iter().zip(asked) {
+            let Some(value) = value else {
                 let error =
                     |reply: &&[u8]| !reply.starts_with(b"VALUE ") && !reply.starts_with(b"END");
                 let replies = || asked.iter().filter_map(|at| self.reply(*at));

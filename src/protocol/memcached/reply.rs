@@ -66,23 +66,22 @@ fn packet(reply: &[u8]) -> Answer<'_> {
     }
 }
 
-/// Calls `found` with each key that a `VALUE` line of the reply names.
-pub fn each_value<'a>(reply: &'a [u8], mut found: impl FnMut(&'a [u8], &'a [u8])) {
-    let mut rest = reply;
-    while let Some(fields) = rest.strip_prefix(b"VALUE ") {
-        let Some(end) = memchr(b'\n', fields) else {
-            return;
-        };
+/// The values in the reply to a get: each key with its whole `VALUE` line and data.
+pub struct Values<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Values<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let fields = self.0.strip_prefix(b"VALUE ")?;
+        let end = memchr(b'\n', fields)?;
         let mut words = without_end(&fields[..=end]).split(|byte| *byte == b' ');
         let key = words.next().unwrap_or_default();
-        let size = words.nth(1).and_then(super::number::strict_length);
-        let Some(size) = size else { return };
+        let size = words.nth(1).and_then(super::number::strict_length)?;
         let whole = b"VALUE ".len() + end + 1 + size as usize + 2;
-        let Some(value) = rest.get(..whole) else {
-            return;
-        };
-        found(key, value);
-        rest = &rest[whole..];
+        let (value, rest) = self.0.split_at_checked(whole)?;
+        self.0 = rest;
+        Some((key, value))
     }
 }
 
@@ -120,9 +119,8 @@ mod tests {
 
     #[test]
     fn values_are_named_one_by_one() {
-        let mut found = Vec::new();
         let reply = b"VALUE a 0 3\r\nEND\r\nVALUE bb 5 0 9\r\n\r\nEND\r\n";
-        each_value(reply, |key, value| found.push((key.to_vec(), value.len())));
-        assert_eq!(found, [(b"a".to_vec(), 18), (b"bb".to_vec(), 18)]);
+        let found = Values(reply).map(|(key, value)| (key.to_vec(), value.len()));
+        assert_eq!(found.collect::<Vec<_>>(), [(b"a".to_vec(), 18), (b"bb".to_vec(), 18)]);
     }
 }
