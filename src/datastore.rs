@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::platform::stream::Address;
 
+pub mod client;
 pub mod handshake;
 pub mod link;
 pub mod links;

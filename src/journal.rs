@@ -227,6 +227,41 @@ impl Journal {
         })
     }
 
+    /// How many partitions it has; 0 while that is not known.
+    pub fn partitions(&self) -> u32 {
+        match self {
+            Journal::Local(_) | Journal::Memory(_) => 1,
+            Journal::Kafka(journal) => journal.partitions(),
+            Journal::Spool(journal) => journal.kafka().partitions(),
+        }
+    }
+
+    /// A way out of one partition; of a spool, of its topic.
+    pub fn reader_of(&self, partition: u32, from: Offset) -> Reader {
+        Reader(match self {
+            Journal::Kafka(journal) => {
+                ReaderSource::Kafka(Box::new(journal.reader(partition, from)))
+            }
+            Journal::Spool(journal) => {
+                ReaderSource::Kafka(Box::new(journal.kafka().reader(partition, from)))
+            }
+            Journal::Local(_) | Journal::Memory(_) => return self.reader(from),
+        })
+    }
+
+    /// First and last-plus-one offset of a partition, asked of who knows it: all
+    /// that was durable before the call is below the second. Blocks on Kafka.
+    pub fn bounds(&self, partition: u32) -> Result<(Offset, Offset), ReadError> {
+        match self {
+            Journal::Local(_) | Journal::Memory(_) => Ok((
+                self.first_offset(),
+                self.durable_through().map_or(0, |last| last + 1),
+            )),
+            Journal::Kafka(journal) => journal.bounds(partition),
+            Journal::Spool(journal) => journal.kafka().bounds(partition),
+        }
+    }
+
     /// Keeps the records at `from` and after from being removed by retention,
     /// until the cursor is moved on or dropped. `name` appears in statistics.
     pub fn register_reader(&self, name: &str, from: Offset) -> Cursor {

@@ -11,5 +11,6 @@ pub mod mutation;
 pub mod platform;
 pub mod protocol;
 pub mod proxy;
+pub mod replication;
 pub mod stack;
 pub mod telemetry;

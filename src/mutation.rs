@@ -8,6 +8,7 @@ pub mod decoded;
 pub mod derive;
 pub mod memcached;
 mod number;
+pub mod operation;
 pub mod outcome;
 mod reply;
 mod settled;

@@ -112,7 +112,7 @@ fn one_of_each() -> Vec<Record> {
             Body::Snapshot(Snapshot {
                 key: Bytes::from_static(b"k"),
                 value: Some(Bytes::from_static(b"\xc3\x28")),
-                expires_at: 0,
+                ..Default::default()
             }),
         ),
         record(6, Body::Heartbeat(Heartbeat::default())),

@@ -28,7 +28,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer as _;
 
 use super::appender::{self, Appender};
-use super::{AppendError, JournalState, JournalStats, Offset, OpenError};
+use super::{AppendError, JournalState, JournalStats, Offset, OpenError, ReadError};
 use shared::Shared;
 
 pub(super) use inbox::Inbox;
@@ -260,6 +260,23 @@ impl KafkaJournal {
             client.fetch_watermarks(topic, partition, timeout).ok()
         });
         watermarks.map_or(0, |(low, _)| low as u64)
+    }
+
+    /// See [`super::Journal::bounds`].
+    pub fn bounds(&self, partition: u32) -> Result<(Offset, Offset), ReadError> {
+        let KafkaOptions { topic, timeout, .. } = &self.options;
+        let failed = |reason: String| ReadError::Kafka {
+            topic: topic.clone(),
+            partition,
+            reason,
+        };
+        let Some(link) = self.shared.link() else {
+            return Err(failed("no broker has been reached".to_owned()));
+        };
+        let client = link.producer.client();
+        let watermarks = client.fetch_watermarks(topic, partition as i32, *timeout);
+        let (low, high) = watermarks.map_err(|error| failed(error.to_string()))?;
+        Ok((low as Offset, high as Offset))
     }
 
     /// See [`super::Journal::state`].

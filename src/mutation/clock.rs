@@ -21,6 +21,11 @@ impl HybridClock {
         self.last = (now_ms << COUNTER_BITS).max(self.last + 1);
         self.last
     }
+
+    /// Goes on from another clock's timestamp, if that is ahead.
+    pub fn observe(&mut self, hlc: u64) {
+        self.last = self.last.max(hlc);
+    }
 }
 
 /// The milliseconds since the Unix epoch in a timestamp.

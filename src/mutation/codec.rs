@@ -95,24 +95,34 @@ impl Template {
         finish(out, header, RecordKind::Outcome, first_key);
     }
 
-    pub(super) fn snapshot(
+    pub(super) fn snapshot(&self, out: &mut RecordBatch, header: Header, snapshot: &v1::Snapshot) {
+        self.start(&mut out.bytes, header, 11, snapshot.encoded_len());
+        let start = out.bytes.len();
+        snapshot
+            .encode(&mut out.bytes)
+            .expect("a vector takes any number of bytes");
+        // The key is the first field, left out where it is empty.
+        let key = snapshot.key.len();
+        let at = start + element_length(&snapshot.key) - key;
+        finish(
+            out,
+            header,
+            RecordKind::Snapshot,
+            (key > 0).then_some((at, at + key)),
+        );
+    }
+
+    pub(super) fn progress(
         &self,
         out: &mut RecordBatch,
         header: Header,
-        key: &[u8],
-        value: Option<&[u8]>,
-        expires_at_ms: i64,
+        heartbeat: &v1::Heartbeat,
     ) {
-        let body = text_field_length(key)
-            + value.map_or(0, element_length)
-            + varint_field_length(expires_at_ms as u64);
-        self.start(&mut out.bytes, header, 11, body);
-        let first_key = (!key.is_empty()).then(|| put_element(&mut out.bytes, 1, key));
-        if let Some(value) = value {
-            put_element(&mut out.bytes, 2, value);
-        }
-        put_varint(&mut out.bytes, 3, expires_at_ms as u64);
-        finish(out, header, RecordKind::Snapshot, first_key);
+        self.start(&mut out.bytes, header, 12, heartbeat.encoded_len());
+        heartbeat
+            .encode(&mut out.bytes)
+            .expect("a vector takes any number of bytes");
+        finish(out, header, RecordKind::Heartbeat, None);
     }
 
     pub(super) fn heartbeat(

@@ -67,6 +67,11 @@ pub fn resolve_final(reply: &[u8]) -> Option<Outcome> {
     })
 }
 
+/// The reason of [`Outcome::Unknown`] where nobody saw a reply: the datastore
+/// may not be done with the command.
+pub const NO_REPLY: &str = "no reply";
+/// The same where the outcome itself was lost once.
+pub const TOLD_AGAIN: &str = "told again after the journal was unavailable";
 const NOT_TOLD: &str = "the reply does not tell the effect";
 const UNREADABLE: &str = "the reply can't be read";
 const UNEXPECTED: &str = "the reply or the arguments are not of a known form";

@@ -19,6 +19,10 @@ pub struct Writer {
     settled: Settled,
     /// Up to here the journal has said of every record what became of it.
     acknowledged: u64,
+    /// The newest mutation.
+    last_mutation: u64,
+    /// What the newest record said is settled.
+    announced: u64,
 }
 
 /// What all records of a writer have in common.
@@ -62,6 +66,8 @@ impl Writer {
             clock: HybridClock::default(),
             settled: Settled::new(),
             acknowledged: 0,
+            last_mutation: 0,
+            announced: 0,
         }
     }
 
@@ -93,6 +99,7 @@ impl Writer {
     pub fn rewind(&mut self, last: u64) {
         self.settled.rewind(last);
         self.acknowledged = self.acknowledged.min(last);
+        self.last_mutation = self.last_mutation.min(last);
     }
 
     /// Notes that the datastore's reply to a mutation was seen, in any order.
@@ -114,6 +121,7 @@ impl Writer {
         mutation: &MutationParts<'_>,
     ) -> u64 {
         let sequence = self.settled.take();
+        self.last_mutation = sequence;
         let header = self.header(sequence, now_ms, database);
         self.template.mutation(out, header, mutation);
         sequence
@@ -140,23 +148,42 @@ impl Writer {
         sequence
     }
 
-    /// Encodes the whole value of a key, `None` for a key that does not exist,
-    /// and returns the record's sequence. `expires_at_ms` is milliseconds since
-    /// the Unix epoch, 0 for never.
+    /// Encodes the whole value of a key and returns the record's sequence.
     pub fn snapshot(
         &mut self,
         out: &mut RecordBatch,
         now_ms: u64,
         database: u32,
-        key: &[u8],
-        value: Option<&[u8]>,
-        expires_at_ms: i64,
+        snapshot: &v1::Snapshot,
     ) -> u64 {
         let sequence = self.settled.take_settled();
         let header = self.header(sequence, now_ms, database);
-        self.template
-            .snapshot(out, header, key, value, expires_at_ms);
+        self.template.snapshot(out, header, snapshot);
         sequence
+    }
+
+    /// Encodes a heartbeat that says how far other regions' changes have been
+    /// applied, and returns its sequence.
+    pub fn progress(
+        &mut self,
+        out: &mut RecordBatch,
+        now_ms: u64,
+        applied: Vec<v1::Applied>,
+    ) -> u64 {
+        let sequence = self.settled.take_settled();
+        let header = self.header(sequence, now_ms, 0);
+        let heartbeat = v1::Heartbeat {
+            unacknowledged: Vec::new(),
+            applied,
+        };
+        self.template.progress(out, header, &heartbeat);
+        sequence
+    }
+
+    /// Has the clock go on from another's timestamp: what this writer writes
+    /// next is newer.
+    pub fn observe(&mut self, hlc: u64) {
+        self.clock.observe(hlc);
     }
 
     /// Encodes a record that says that the writer lives, and which of its
@@ -173,13 +200,19 @@ impl Writer {
         sequence
     }
 
+    /// Whether mutations are settled and no record says so.
+    pub fn is_unannounced(&mut self) -> bool {
+        self.announced < self.last_mutation && self.announced < self.settled_through()
+    }
+
     fn header(&mut self, sequence: u64, now_ms: u64, database: u32) -> Header {
+        self.announced = self.settled_through();
         Header {
             writer: self.id,
             hlc: self.clock.tick(now_ms),
             sequence,
             database,
-            settled_through: self.settled_through(),
+            settled_through: self.announced,
         }
     }
 }

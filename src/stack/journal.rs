@@ -108,6 +108,11 @@ impl<S: Below> Shared<S> {
     pub fn heartbeat(&self) {
         self.state.borrow_mut().heartbeat();
     }
+
+    /// Writes one if mutations have been settled since the last record.
+    pub fn announce(&self) {
+        self.state.borrow_mut().announce();
+    }
 }
 
 /// The journal layer of one connection.

@@ -218,6 +218,7 @@ mod tests {
                         last: *last,
                     })
                     .collect(),
+                ..Default::default()
             })),
             ..Record::default()
         }

@@ -152,9 +152,14 @@ proptest! {
         expires_at_ms: i64,
     ) {
         let mut out = RecordBatch::default();
-        writer.snapshot(&mut out, 1, 3, &key, value.as_deref(), expires_at_ms);
+        let expected = v1::Snapshot {
+            key: key.clone().into(),
+            value: value.map(Bytes::from),
+            expires_at: expires_at_ms,
+            ..Default::default()
+        };
+        writer.snapshot(&mut out, 1, 3, &expected);
         let record = check_single(&out, RecordKind::Snapshot, &key);
-        let expected = v1::Snapshot { key: key.into(), value: value.map(Bytes::from), expires_at: expires_at_ms };
         prop_assert_eq!(record.body, Some(Body::Snapshot(expected)));
     }
 
@@ -225,7 +230,13 @@ fn the_bytes_of_version_1() {
         unknown_keys: vec![Bytes::from("u")],
     };
     writer.outcome(&mut out, 1_000, 3, 1, b"k", &effects);
-    writer.snapshot(&mut out, 1_001, 3, b"k", Some(b""), 300);
+    let snapshot = v1::Snapshot {
+        key: Bytes::from("k"),
+        value: Some(Bytes::new()),
+        expires_at: 300,
+        ..Default::default()
+    };
+    writer.snapshot(&mut out, 1_001, 3, &snapshot);
     writer.heartbeat(&mut out, 1_001, &[(2, 3)]);
     let found: Vec<String> = out
         .records()

@@ -12,6 +12,7 @@ use super::record::now_ms;
 use super::state::{Failed, NONE_LOST, State};
 use super::{Below, Shared};
 use crate::journal::{AppendError, Completion, Verdict};
+use crate::mutation::outcome::TOLD_AGAIN;
 use crate::mutation::{Outcome, RecordBatch, RecordKind, decode, v1};
 
 /// Runs a worker's side of the journal; never ends. Events: something was
@@ -22,12 +23,20 @@ pub async fn pump<S: Below>(shared: Shared<S>) {
     poll_fn(|cx| shared.state.borrow_mut().poll_pump(cx)).await
 }
 
-/// Keeps the newest record of a writer younger than two of `interval`.
+/// How long it may take until the journal says that a mutation is settled:
+/// whoever replicates it waits for that where others change the same key.
+const SETTLED_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Keeps the newest record of a writer younger than two of `interval`, and has
+/// it say soon what is settled. Events: either time.
 pub async fn heartbeats<S: Below>(shared: Shared<S>, interval: Duration) {
-    let mut interval = tokio::time::interval(interval);
+    let mut always = tokio::time::interval(interval);
+    let mut settled = tokio::time::interval(SETTLED_INTERVAL);
     loop {
-        interval.tick().await;
-        shared.heartbeat();
+        tokio::select! {
+            _ = always.tick() => shared.heartbeat(),
+            _ = settled.tick() => shared.announce(),
+        }
     }
 }
 
@@ -234,7 +243,7 @@ impl<S: Below> State<S> {
 fn told_again(told: v1::Outcome) -> Outcome {
     use v1::outcome::Result;
     let unknown = |keys| Outcome::Unknown {
-        reason: "told again after the journal was unavailable",
+        reason: TOLD_AGAIN,
         keys,
     };
     let arguments =

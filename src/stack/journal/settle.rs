@@ -15,7 +15,6 @@ use crate::protocol::resp::commands::{Effect, Table};
 use crate::protocol::{Batch, Class, Command, Failure, Protocol, Replies, Transaction};
 
 /// Why an effect is not known.
-const NO_REPLY: &str = "no reply";
 /// Why a mutation whose record may be in the journal had none.
 const NOT_FORWARDED: &str = "not forwarded: the journal can't tell whether it has the record";
 
@@ -247,8 +246,8 @@ pub(super) fn unanswered(failure: Option<&Failure>) -> Option<Outcome> {
     };
     match failure {
         Some(Failure::NotSent(reason)) => Some(Outcome::Rejected(reason.to_string())),
-        Some(Failure::NoReply(_)) => Some(unknown(NO_REPLY)),
-        None => Some(unknown(NO_REPLY)),
+        Some(Failure::NoReply(_)) => Some(unknown(outcome::NO_REPLY)),
+        None => Some(unknown(outcome::NO_REPLY)),
     }
 }
 

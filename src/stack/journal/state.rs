@@ -233,6 +233,16 @@ impl<S: Below> State<S> {
         self.heartbeat_sequence = self.recorder.writer.last_sequence();
     }
 
+    /// A heartbeat, if it has something to say of mutations.
+    pub(super) fn announce(&mut self) {
+        if self.held_back == 0 && !self.has_to_declare() && self.recorder.writer.is_unannounced() {
+            self.recorder
+                .writer
+                .heartbeat(&mut self.recorder.staging, now_ms(), &[]);
+            self.wake_pump();
+        }
+    }
+
     pub(super) fn enqueue(&mut self, mut entry: Entry<S>) -> usize {
         if entry.journaled.waits {
             entry.ticket = self.next_ticket;

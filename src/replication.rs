@@ -1,0 +1,83 @@
+//! Regions that converge: applies other regions' journals to the own datastore.
+//!
+//! One replicator of a namespace reads the own region's journal and those of
+//! all other regions, and writes to the own region's datastore only, directly:
+//! nothing it applies is journaled again, so nothing goes round in circles.
+//! Which of several replicators that is, is settled by a lease in the datastore.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `engine` | which changes are applied: versions, conflicts, snapshots |
+//! | `feed`, `inlet` | a partition of a journal: records, then changes in order |
+//! | `driver` | the loop: watch, catch up with the own journal, decide, commit |
+//! | `target` | the datastore |
+//! | `outlet` | snapshots and progress in the own journal |
+//! | `checkpoint` | how far it is, kept in the datastore with what is applied |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::journal::Journal;
+use crate::mutation::v1;
+
+mod checkpoint;
+mod driver;
+pub mod engine;
+mod feed;
+mod inlet;
+mod keys;
+mod metrics;
+mod outlet;
+pub mod target;
+mod version;
+mod writers;
+
+pub use crate::mutation::operation::Table;
+pub use driver::{Driver, Stop};
+pub use feed::Origin;
+
+/// What the keys begin with that this program keeps in the datastore.
+pub const OWN_KEYS: &[u8] = b"wal-sidecar:";
+
+/// What is replicated, from where.
+pub struct Options {
+    /// The region this process is in.
+    pub region: String,
+    /// The namespace.
+    pub namespace: String,
+    /// What its datastore is.
+    pub store: v1::Store,
+    /// The own region's journal.
+    pub own: Journal,
+    /// Other journals; those of the own region are read for what its other
+    /// sidecars do.
+    pub sources: Vec<Source>,
+    /// The command table, as far as it is known.
+    pub table: Arc<ArcSwap<Table>>,
+    /// Records applied at once, at most.
+    pub batch_records: usize,
+    /// A source whose clock is further ahead is held to this.
+    pub clock_skew_max: Duration,
+    /// How often progress is written to the own journal.
+    pub progress_interval: Duration,
+    /// The longest pause between attempts.
+    pub backoff_max: Duration,
+    /// This replicator's identity, and that of its records; drawn at random.
+    pub writer: u64,
+    /// A rule to leave out, for tests.
+    #[doc(hidden)]
+    pub sabotage: engine::Sabotage,
+}
+
+/// A journal that is applied.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The region whose it is.
+    pub region: String,
+    /// Tells it from others, also after a restart.
+    pub name: String,
+    /// Where its records come from.
+    pub origin: Origin,
+}

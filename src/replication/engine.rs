@@ -1,0 +1,408 @@
+//! Which changes are applied, which are too old, and which keys' values have to
+//! be told to all regions. Decides; does no input or output.
+//!
+//! # The rules
+//!
+//! All regions see the same changes, each region its own first, and must come
+//! to the same value of each key.
+//!
+//! - A change that is older than the key's last overwrite is not applied. So of
+//!   two overwrites the newer stays, wherever they meet.
+//! - Changes that commute are all applied, in any order.
+//! - Where a change comes that is older than one of the own region that it does
+//!   not commute with, the two were made without knowing of each other: a
+//!   conflict. The region of the newest change tells all others what it has: a
+//!   snapshot, as old as the newest change it includes, that overwrites. The
+//!   other region sees the changes in the other order, which is why only one of
+//!   the two finds the conflict.
+//! - Before changes are applied the own journal is read to its end, with the
+//!   keys watched: changes that the datastore has executed are known then. One
+//!   that comes up later was executed later. If it is older than what was
+//!   applied, clocks are wrong, and its key is told to all.
+//! - A change of the own region that is in the journal and not settled may be
+//!   executed before or after what is applied: once it is settled an overwrite
+//!   is applied again, and other changes' keys are told.
+//! - Changes of the own region that overlap are in the journal in another order
+//!   than the datastore executed them, perhaps: their key is told when they are
+//!   settled. So are keys of changes that were rejected or left unknown after
+//!   others may have applied them.
+//! - A snapshot says which changes of other regions it includes. Those it does
+//!   not include are applied after it, though they be older: counters add up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use super::keys::{KeyId, KeyMap, KeyState, Unsettled, commutes};
+use super::version::{OWN, RegionId, Version};
+use super::writers::Writers;
+use crate::journal::Offset;
+use crate::mutation::operation::Kind;
+use crate::mutation::v1;
+
+mod decide;
+mod own;
+
+pub use decide::{Body, Change, Command, Decision};
+
+/// How long after a connection to the datastore was lost it may still execute
+/// what it had been sent.
+const UNKNOWN_DELAY: Duration = Duration::from_millis(1000);
+
+/// A key is told at most this often.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Changes to a counter that are remembered, for a snapshot that does not
+/// include them.
+const COUNTED_MAX: usize = 4096;
+
+/// Why a key's value is told to all regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Changes of several regions that do not commute.
+    Conflict,
+    /// Changes within the region whose order is not known.
+    Overlap,
+    /// A change that the journal holds was refused.
+    Rejected,
+    /// What a change did is not known.
+    Unresolved,
+    /// The writer of a change died.
+    DeadWriter,
+    /// A clock was behind what was applied.
+    Skew,
+    /// It was asked for.
+    Bootstrap,
+}
+
+impl Reason {
+    /// All, with the names they have in metrics.
+    pub const ALL: [(Reason, &'static str); 7] = [
+        (Reason::Conflict, "conflict"),
+        (Reason::Overlap, "overlap"),
+        (Reason::Rejected, "rejected"),
+        (Reason::Unresolved, "unresolved"),
+        (Reason::DeadWriter, "dead_writer"),
+        (Reason::Skew, "skew"),
+        (Reason::Bootstrap, "bootstrap"),
+    ];
+}
+
+/// A key whose value is to be told.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// Its database.
+    pub database: u32,
+    /// Its name.
+    pub key: Bytes,
+    /// Not before.
+    pub at: Duration,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// An overwrite that is applied again when the own region's changes that were
+/// under way at its time are settled.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// How old it is.
+    pub version: Version,
+    /// Its command.
+    pub command: Command,
+    /// Its key.
+    pub key: Bytes,
+}
+
+/// A change to a counter.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    region: RegionId,
+    offset: Offset,
+    delta: i64,
+    at: Duration,
+}
+
+/// What a snapshot includes of other regions: offsets in their journals, one
+/// past the last.
+type Included = Vec<(RegionId, Offset)>;
+
+/// How the state of one namespace, or of one partition of it, comes about.
+pub struct Engine {
+    pub(super) table: Arc<ArcSwap<super::Table>>,
+    pub(super) store: v1::Store,
+    pub(super) keys: KeyMap<KeyState>,
+    /// When each element was last changed, by which kinds.
+    elements: KeyMap<(Version, u8)>,
+    counters: KeyMap<Vec<Counted>>,
+    included: KeyMap<Included>,
+    /// When each database was last emptied.
+    flushed: HashMap<u32, Version>,
+    pub(super) writers: Writers,
+    pub(super) due: KeyMap<Due>,
+    pub(super) again: KeyMap<Again>,
+    /// How many regions there are.
+    pub(super) regions: usize,
+    /// Their names; the own one is the first.
+    pub(super) names: Vec<String>,
+    /// Of each region that says so, how far it has applied each other one.
+    pub(super) progress: HashMap<(RegionId, RegionId, u32), Offset>,
+    /// Since some moment; given with each call that needs it.
+    pub(super) now: Duration,
+    /// What tests leave out, to see that they find it missing.
+    #[doc(hidden)]
+    pub sabotage: Sabotage,
+    /// The own datastore was emptied by a client, checkpoints and all.
+    pub(super) own_flushed: bool,
+}
+
+/// A rule that is left out: tests show that they notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[doc(hidden)]
+pub enum Sabotage {
+    /// None.
+    #[default]
+    Nothing,
+    /// Older changes are applied over newer ones.
+    NoVersions,
+    /// Copies of a record are applied again.
+    NoDedupe,
+    /// Conflicts are not told.
+    NoSnapshots,
+}
+
+impl Engine {
+    /// One that knows nothing.
+    pub fn new(table: Arc<ArcSwap<super::Table>>, store: v1::Store, names: Vec<String>) -> Engine {
+        Engine {
+            table,
+            store,
+            keys: KeyMap::default(),
+            elements: KeyMap::default(),
+            counters: KeyMap::default(),
+            included: KeyMap::default(),
+            flushed: HashMap::new(),
+            writers: Writers::default(),
+            due: KeyMap::default(),
+            again: KeyMap::default(),
+            regions: names.len(),
+            names,
+            progress: HashMap::new(),
+            now: Duration::ZERO,
+            sabotage: Sabotage::default(),
+            own_flushed: false,
+        }
+    }
+
+    /// Has a key told, not before `delay` is over.
+    pub(super) fn tell(&mut self, database: u32, key: &Bytes, reason: Reason, delay: Duration) {
+        if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) {
+            return;
+        }
+        let at = self.now + delay.max(SNAPSHOT_PAUSE);
+        let due = self.due.entry(KeyId::of(database, key));
+        let due = due.or_insert_with(|| Due {
+            database,
+            key: key.clone(),
+            at,
+            reason,
+        });
+        due.at = due.at.max(self.now + delay);
+    }
+
+    /// The keys to tell whose time has come and whose changes are settled, so
+    /// many at most. They count as being read until [`Engine::told`].
+    pub(super) fn take_due(&mut self, count: usize) -> Vec<Due> {
+        let now = self.now;
+        let is_ready = |(id, due): (&KeyId, &Due)| {
+            let state = self.keys.get(id);
+            let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
+            (due.at <= now && !unsettled).then_some(*id)
+        };
+        let ready: Vec<KeyId> = self.due.iter().filter_map(is_ready).take(count).collect();
+        let mut taken = Vec::with_capacity(ready.len());
+        for id in ready {
+            if let Some(due) = self.due.remove(&id) {
+                self.keys.entry(id).or_default().is_read = true;
+                self.again.remove(&id);
+                taken.push(due);
+            }
+        }
+        taken
+    }
+
+    /// Puts back what was taken: it could not be told.
+    pub(super) fn put_back(&mut self, due: Due) {
+        let id = KeyId::of(due.database, &due.key);
+        self.keys.entry(id).or_default().is_read = false;
+        self.due.entry(id).or_insert(Due {
+            at: self.now + SNAPSHOT_PAUSE,
+            ..due
+        });
+    }
+
+    /// The version that a key's value has now, told by a record with that clock.
+    /// Unknown keys are older than all that can still come: `floor`.
+    pub(super) fn told(
+        &mut self,
+        due: &Due,
+        record_hlc: u64,
+        floor: Version,
+        included: Included,
+    ) -> Version {
+        let id = KeyId::of(due.database, &due.key);
+        let state = self.keys.entry(id).or_default();
+        let newest = match state.newest() {
+            known if known == Version::default() => floor,
+            known => known,
+        };
+        let version = Version {
+            snapshot: record_hlc,
+            ..newest
+        };
+        state.overwrite(version);
+        for mark in &mut state.marks {
+            mark.kinds = 0;
+        }
+        self.included.insert(id, included);
+        self.counters.remove(&id);
+        version
+    }
+
+    /// The overwrites to be applied again whose time has come.
+    pub(super) fn take_again(&mut self) -> Vec<Again> {
+        let is_ready = |(id, _): (&KeyId, &Again)| {
+            let state = self.keys.get(id);
+            let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
+            (!unsettled).then_some(*id)
+        };
+        let ready: Vec<KeyId> = self.again.iter().filter_map(is_ready).collect();
+        let mut taken = Vec::with_capacity(ready.len());
+        for id in ready {
+            let Some(again) = self.again.remove(&id) else {
+                continue;
+            };
+            let newest = self.keys.get(&id).map(KeyState::newest);
+            if newest == Some(again.version) {
+                taken.push(again);
+            } else if newest > Some(again.version) {
+                // Something came after it: what the datastore has, counts.
+                let key = again.key.clone();
+                self.tell(
+                    again.command.database,
+                    &key,
+                    Reason::Overlap,
+                    Duration::ZERO,
+                );
+            }
+        }
+        taken
+    }
+
+    /// An overwrite could not be applied again yet.
+    pub(super) fn again_later(&mut self, again: Again) {
+        let id = KeyId::of(again.command.database, &again.key);
+        self.again.entry(id).or_insert(again);
+    }
+
+    /// Whether nothing came after an overwrite.
+    pub(super) fn is_newest(&self, again: &Again) -> bool {
+        let id = KeyId::of(again.command.database, &again.key);
+        let state = self.keys.get(&id);
+        state.is_some_and(|state| {
+            state.newest() == again.version && !self.writers.any_unsettled(&state.unsettled)
+        })
+    }
+
+    /// The newest change of a key that is to be told.
+    pub(super) fn newest(&self, due: &Due) -> Version {
+        let id = KeyId::of(due.database, &due.key);
+        self.keys
+            .get(&id)
+            .map_or(Version::default(), KeyState::newest)
+    }
+
+    /// Whether a key is about to be told.
+    pub(super) fn is_due(&self, database: u32, key: &[u8]) -> bool {
+        self.due.contains_key(&KeyId::of(database, key))
+    }
+
+    /// Notes that a region has applied another's journal up to an offset.
+    pub(super) fn note_progress(
+        &mut self,
+        region: RegionId,
+        of: &str,
+        partition: u32,
+        offset: Offset,
+    ) {
+        let at = self.names.iter().position(|name| name == of);
+        if let Some(at) = at {
+            let known = self.progress.entry((region, RegionId(at as u8), partition));
+            let known = known.or_insert(0);
+            *known = offset.max(*known);
+        }
+    }
+
+    /// Treats the changes of writers that have not been heard of as settled.
+    pub(super) fn bury(&mut self, silence: Duration) {
+        for (database, key) in self.writers.bury(self.now, silence) {
+            self.tell(database, &key, Reason::DeadWriter, Duration::ZERO);
+        }
+    }
+
+    /// Forgets what is older than all that can still come: changes before `hlc`.
+    pub(super) fn forget(&mut self, hlc: u64) {
+        let (due, again) = (&self.due, &self.again);
+        self.keys.retain(|id, state| {
+            hlc <= state.newest().hlc.max(state.overwritten.snapshot)
+                || state.is_read
+                || self.writers.any_unsettled(&state.unsettled)
+                || due.contains_key(id)
+                || again.contains_key(id)
+        });
+        self.elements.retain(|_, (version, _)| hlc <= version.hlc);
+        let keys = &self.keys;
+        self.included.retain(|id, _| keys.contains_key(id));
+        let horizon = self.now.saturating_sub(Duration::from_secs(120));
+        self.counters.retain(|id, counted| {
+            counted.retain(|one| horizon <= one.at);
+            !counted.is_empty() && keys.contains_key(id)
+        });
+    }
+
+    fn unsettle(&mut self, id: KeyId, unsettled: Unsettled) -> bool {
+        let Engine { keys, writers, .. } = self;
+        let state = keys.entry(id).or_default();
+        state
+            .unsettled
+            .retain(|one| !writers.is_settled(one.writer, one.sequence));
+        let overlaps = state.unsettled.iter().any(|other| {
+            other.writer != unsettled.writer
+                && !(commutes(unsettled.kind, other.kind as u8)
+                    && (other.element != unsettled.element
+                        || other.kind == Kind::Counter
+                        || other.kind == Kind::Register))
+        });
+        state.unsettled.push(unsettled);
+        overlaps
+    }
+
+    /// Whether another region may not have what is at `offset` of a region.
+    fn is_unstable(&self, of: RegionId, partition: u32, offset: Offset) -> bool {
+        (0..self.regions as u8).map(RegionId).any(|region| {
+            region != OWN
+                && region != of
+                && self
+                    .progress
+                    .get(&(region, of, partition))
+                    .is_none_or(|through| *through <= offset)
+        })
+    }
+}
+
+/// Keys that this program keeps in the datastore for itself.
+pub fn is_own_key(key: &[u8]) -> bool {
+    key.starts_with(super::OWN_KEYS)
+}

@@ -1,0 +1,545 @@
+//! What becomes of a change of another region.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::super::keys::{KeyId, commutes};
+use super::super::version::{OWN, RegionId, Version};
+use super::{Again, COUNTED_MAX, Counted, Engine, Reason, Sabotage};
+use crate::journal::Offset;
+use crate::mutation::operation::{self, Kind, Operation, Operations};
+use crate::mutation::v1;
+
+/// A command for the datastore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The database it is for.
+    pub database: u32,
+    /// Its name and arguments.
+    pub arguments: Vec<Bytes>,
+}
+
+/// A change of another region, at the place in its journal where it is told.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Whose.
+    pub region: RegionId,
+    /// Where it is in that region's journal.
+    pub offset: Offset,
+    /// How old it is.
+    pub version: Version,
+    /// The database it begins in.
+    pub database: u32,
+    /// What it is.
+    pub body: Body,
+}
+
+/// What a change is.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Deterministic commands, together.
+    Commands(Vec<v1::Command>),
+    /// A key's value.
+    Snapshot(v1::Snapshot),
+}
+
+/// What is to be done for a change.
+#[derive(Debug, Clone, Default)]
+pub struct Decision {
+    /// To be executed, together.
+    pub commands: Vec<Command>,
+    /// Databases to be emptied of what is older; all of them, if none is given.
+    pub flush: Option<(Option<u32>, Version)>,
+    /// Operations that are older than what there is.
+    pub older: u64,
+    /// Keys for which the change was given up.
+    pub lost: Vec<Bytes>,
+    /// What it adds to counters, once it is done.
+    counted: Vec<(KeyId, Counted)>,
+    /// Overwrites that are done again later.
+    again: Vec<Again>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Apply,
+    /// And once more, when what is under way is settled.
+    Twice,
+    Older,
+    Lost,
+}
+
+impl Engine {
+    /// Decides what is to be done for a change. Deciding again, if it could not
+    /// be done, comes to the same unless something newer came between.
+    pub fn decide(&mut self, change: &Change) -> Decision {
+        let mut decision = Decision::default();
+        match &change.body {
+            Body::Commands(commands) => {
+                let mut database = change.database;
+                for command in commands {
+                    if let Some(selected) = selected(&command.arguments) {
+                        database = selected;
+                        continue;
+                    }
+                    self.decide_command(change, database, &command.arguments, &mut decision);
+                }
+            }
+            Body::Snapshot(snapshot) => self.decide_snapshot(change, snapshot, &mut decision),
+        }
+        decision
+    }
+
+    /// Whether a change empties a database.
+    pub(in super::super) fn is_flush(&self, change: &Change) -> bool {
+        let Body::Commands(commands) = &change.body else {
+            return false;
+        };
+        let is_flush = |command: &v1::Command| {
+            let operations = self.operations_of(&command.arguments);
+            operations
+                .all
+                .first()
+                .is_some_and(|one| one.kind == Kind::Flush)
+        };
+        commands.iter().any(is_flush)
+    }
+
+    /// The keys of a change.
+    pub(in super::super) fn each_key(&self, change: &Change, mut each: impl FnMut(u32, Bytes)) {
+        match &change.body {
+            Body::Snapshot(snapshot) => each(change.database, snapshot.key.clone()),
+            Body::Commands(commands) => {
+                let mut database = change.database;
+                for command in commands {
+                    if let Some(selected) = selected(&command.arguments) {
+                        database = selected;
+                        continue;
+                    }
+                    for (database, key) in self.keys_of_command(database, &command.arguments) {
+                        each(database, key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The keys of a command.
+    pub(in super::super) fn keys_of_command(
+        &self,
+        database: u32,
+        arguments: &[Bytes],
+    ) -> Vec<(u32, Bytes)> {
+        let operations = self.operations_of(arguments);
+        let mut keys: Vec<(u32, Bytes)> = Vec::with_capacity(operations.all.len());
+        for operation in &operations.all {
+            let is_known = keys.last().is_some_and(|(_, last)| last == operation.key);
+            if operation.kind != Kind::Flush && !is_known {
+                keys.push((database, slice_of(arguments, operation.key)));
+            }
+        }
+        keys
+    }
+
+    /// Notes that what was decided is done.
+    pub fn done(&mut self, decision: Decision) {
+        for (id, counted) in decision.counted {
+            self.count(id, counted);
+        }
+        for again in decision.again {
+            let id = KeyId::of(again.command.database, &again.key);
+            self.again.insert(id, again);
+        }
+    }
+
+    pub(super) fn count(&mut self, id: KeyId, counted: Counted) {
+        let all = self.counters.entry(id).or_default();
+        if all.len() == COUNTED_MAX {
+            all.remove(0);
+        }
+        all.push(counted);
+    }
+
+    pub(super) fn operations_of<'a>(&self, arguments: &'a [Bytes]) -> Operations<'a> {
+        match self.store {
+            v1::Store::Memcached => operation::memcached_operations(arguments),
+            _ => operation::operations(&self.table.load(), arguments),
+        }
+    }
+
+    fn decide_command(
+        &mut self,
+        change: &Change,
+        database: u32,
+        arguments: &[Bytes],
+        decision: &mut Decision,
+    ) {
+        let operations = self.operations_of(arguments);
+        if let Some(flush) = operations.all.first().filter(|one| one.kind == Kind::Flush) {
+            debug_assert!(flush.key.is_empty());
+            let which = flushes(arguments, database);
+            if self.flush(which, change.version) {
+                decision.flush = Some((which, change.version));
+            }
+            return;
+        }
+        let verdicts: SmallVec<[Verdict; 4]> = operations
+            .all
+            .iter()
+            .map(|operation| self.judge(change, database, operation))
+            .collect();
+        let applies = |verdict: &Verdict| matches!(verdict, Verdict::Apply | Verdict::Twice);
+        let is_older = |verdict: &&Verdict| **verdict == Verdict::Older;
+        decision.older += verdicts.iter().filter(is_older).count() as u64;
+        for (operation, verdict) in operations.all.iter().zip(&verdicts) {
+            if *verdict == Verdict::Lost {
+                decision.lost.push(slice_of(arguments, operation.key));
+            }
+        }
+        let command = if verdicts.iter().all(applies) {
+            arguments.to_vec()
+        } else if !verdicts.iter().any(applies) {
+            return;
+        } else if operations.can_be_cut() {
+            operations.cut(arguments, |index| applies(&verdicts[index]))
+        } else {
+            // A part of it can't be done without the rest. The region that did
+            // it all will tell these keys when it hears of them.
+            for operation in &operations.all {
+                let key = slice_of(arguments, operation.key);
+                self.tell(database, &key, Reason::Conflict, Default::default());
+                decision.lost.push(key);
+            }
+            return;
+        };
+        for (operation, verdict) in operations.all.iter().zip(&verdicts) {
+            self.note_applied(change, database, operation, *verdict, arguments, decision);
+        }
+        decision.commands.push(Command {
+            database,
+            arguments: command,
+        });
+    }
+
+    /// Notes what will have been applied.
+    fn note_applied(
+        &mut self,
+        change: &Change,
+        database: u32,
+        operation: &Operation<'_>,
+        verdict: Verdict,
+        arguments: &[Bytes],
+        decision: &mut Decision,
+    ) {
+        if !matches!(verdict, Verdict::Apply | Verdict::Twice) {
+            return;
+        }
+        let id = KeyId::of(database, operation.key);
+        self.note(id, change.region, change.version, change.offset, operation);
+        if operation.kind == Kind::Counter {
+            decision
+                .counted
+                .push((id, self.counted(change, operation.delta)));
+        }
+        if verdict == Verdict::Twice {
+            let key = slice_of(arguments, operation.key);
+            let cut = self.operations_of(arguments);
+            let of_key = |index: usize| cut.all[index].key == operation.key;
+            decision.again.push(Again {
+                version: change.version,
+                command: Command {
+                    database,
+                    arguments: cut.cut(arguments, of_key),
+                },
+                key,
+            });
+        }
+    }
+
+    pub(super) fn note(
+        &mut self,
+        id: KeyId,
+        region: RegionId,
+        version: Version,
+        offset: Offset,
+        operation: &Operation<'_>,
+    ) {
+        let state = self.keys.entry(id).or_default();
+        state.note(region, version, operation.kind, offset);
+        match operation.kind {
+            Kind::Overwrite => {
+                self.counters.remove(&id);
+                if state.overwritten == version {
+                    self.included.remove(&id);
+                }
+            }
+            Kind::Element | Kind::ElementCounter => {
+                let element = id.element(operation.element);
+                let known = self.elements.entry(element).or_default();
+                if known.0 < version {
+                    *known = (version, operation.kind as u8);
+                } else if known.0 != version {
+                    known.1 |= operation.kind as u8;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn counted(&self, change: &Change, delta: i64) -> Counted {
+        Counted {
+            region: change.region,
+            offset: change.offset,
+            delta,
+            at: self.now,
+        }
+    }
+
+    /// Whether a flush is newer than those before; notes it.
+    pub(super) fn flush(&mut self, which: Option<u32>, version: Version) -> bool {
+        let known = self.flushed.entry(which.unwrap_or(u32::MAX)).or_default();
+        let is_newer = *known < version;
+        *known = version.max(*known);
+        is_newer
+    }
+
+    /// When a database was last emptied.
+    pub(super) fn flushed(&self, database: u32) -> Version {
+        let of = |database: u32| self.flushed.get(&database).copied().unwrap_or_default();
+        of(database).max(of(u32::MAX))
+    }
+
+    /// Whether a key is older than a flush, so that it goes with it.
+    pub fn goes_with(&self, flush: Version, database: u32, key: &[u8]) -> bool {
+        let state = self.keys.get(&KeyId::of(database, key));
+        !super::is_own_key(key) && state.is_none_or(|state| state.newest() < flush)
+    }
+
+    fn judge(&mut self, change: &Change, database: u32, operation: &Operation<'_>) -> Verdict {
+        let Operation { kind, key, .. } = *operation;
+        let version = change.version;
+        if self.sabotage == Sabotage::NoVersions {
+            return Verdict::Apply;
+        }
+        if version < self.flushed(database) {
+            return Verdict::Older;
+        }
+        let id = KeyId::of(database, key);
+        let is_included = self.is_included(id, change.region, change.offset);
+        let state = self.keys.entry(id).or_default();
+        if version < state.overwritten && (kind == Kind::Overwrite || is_included) {
+            return Verdict::Older;
+        }
+        let newer = state.newer_than(change.region, version);
+        let in_flight = self.writers.any_unsettled(&state.unsettled);
+        let mut verdict = Verdict::Apply;
+        if matches!(kind, Kind::Element | Kind::ElementCounter)
+            && let Some((newest, kinds)) = self.elements.get(&id.element(operation.element))
+            && version < *newest
+        {
+            match (kind, *kinds) {
+                (Kind::Element, kinds) if kinds & Kind::ElementCounter as u8 != 0 => {
+                    verdict = Verdict::Lost;
+                }
+                (Kind::ElementCounter, kinds) if kinds & Kind::ElementCounter as u8 != 0 => {}
+                _ => return Verdict::Older,
+            }
+        }
+        let mut is_conflict = verdict == Verdict::Lost && newer.own != 0;
+        if !commutes(kind, newer.all) {
+            is_conflict |= !commutes(kind, newer.own);
+            if kind == Kind::Overwrite {
+                verdict = Verdict::Lost;
+            }
+        }
+        if in_flight && verdict == Verdict::Apply {
+            let unsettled = &self.keys[&id].unsettled;
+            let kinds = unsettled
+                .iter()
+                .fold(0, |kinds, one| kinds | one.kind as u8);
+            if kind == Kind::Overwrite {
+                verdict = Verdict::Twice;
+            } else if !commutes(kind, kinds) {
+                is_conflict = true;
+            }
+        }
+        if is_conflict {
+            self.tell(
+                database,
+                &Bytes::copy_from_slice(key),
+                Reason::Conflict,
+                Default::default(),
+            );
+        }
+        verdict
+    }
+
+    /// Whether the value that a key was last overwritten with includes a change,
+    /// or was no snapshot.
+    fn is_included(&self, id: KeyId, region: RegionId, offset: Offset) -> bool {
+        let Some(included) = self.included.get(&id) else {
+            return true;
+        };
+        let through = included.iter().find(|(other, _)| *other == region);
+        through.is_none_or(|(_, through)| offset < *through)
+    }
+
+    fn decide_snapshot(
+        &mut self,
+        change: &Change,
+        snapshot: &v1::Snapshot,
+        decision: &mut Decision,
+    ) {
+        let database = change.database;
+        let id = KeyId::of(database, &snapshot.key);
+        let version = change.version;
+        if version < self.flushed(database) {
+            decision.older += 1;
+            return;
+        }
+        // Who does not name a region has nothing of it.
+        let mut included: Vec<(RegionId, Offset)> = (0..self.regions as u8)
+            .map(|region| (RegionId(region), 0))
+            .filter(|(region, _)| *region != change.region)
+            .collect();
+        for applied in &snapshot.applied {
+            let region = self.names.iter().position(|name| *name == applied.region);
+            if let Some(at) = region {
+                let known = included.iter_mut().find(|(one, _)| one.0 as usize == at);
+                if let Some((_, through)) = known {
+                    *through = applied.next_offset;
+                }
+            }
+        }
+        let through = |region: RegionId| {
+            let known = included.iter().find(|(other, _)| *other == region);
+            known.map_or(Offset::MAX, |(_, through)| *through)
+        };
+        let state = self.keys.entry(id).or_default();
+        if version < state.overwritten && self.sabotage != Sabotage::NoVersions {
+            decision.older += 1;
+            return;
+        }
+        let not_counters = !(Kind::Overwrite as u8 | Kind::Counter as u8);
+        let mut is_lost = false;
+        let mut is_conflict = false;
+        for mark in &state.marks {
+            let is_uncovered = mark.region != change.region
+                && mark.kinds & not_counters != 0
+                && through(mark.region) <= mark.offset;
+            is_lost |= is_uncovered;
+            is_conflict |= is_uncovered && mark.region == OWN;
+        }
+        let in_flight = self.writers.any_unsettled(&state.unsettled);
+        if is_lost {
+            if is_conflict {
+                self.tell(
+                    database,
+                    &snapshot.key,
+                    Reason::Conflict,
+                    Default::default(),
+                );
+            }
+            decision.lost.push(snapshot.key.clone());
+            return;
+        }
+        if in_flight {
+            // What is under way is not in it, and may be executed after it.
+            self.tell(
+                database,
+                &snapshot.key,
+                Reason::Conflict,
+                Default::default(),
+            );
+        }
+        let added = self.counters.get(&id).map_or(0, |counted| {
+            let missing = counted
+                .iter()
+                .filter(|one| through(one.region) <= one.offset);
+            missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
+        });
+        if let Some(counted) = self.counters.get_mut(&id) {
+            counted.retain(|one| through(one.region) <= one.offset);
+        }
+        let state = self.keys.entry(id).or_default();
+        state.note(change.region, version, Kind::Overwrite, change.offset);
+        for mark in &mut state.marks {
+            mark.kinds = 0;
+        }
+        self.included.insert(id, included);
+        decision
+            .commands
+            .push(self.restore(database, snapshot, change));
+        if added != 0 {
+            decision.commands.push(Command {
+                database,
+                arguments: vec![
+                    Bytes::from_static(b"INCRBY"),
+                    snapshot.key.clone(),
+                    Bytes::from(added.to_string()),
+                ],
+            });
+        }
+    }
+
+    /// The command that has a key have the value of a snapshot.
+    fn restore(&self, database: u32, snapshot: &v1::Snapshot, _change: &Change) -> Command {
+        let key = snapshot.key.clone();
+        let expires_at = snapshot.expires_at.max(0);
+        let arguments = match (self.store, &snapshot.value) {
+            (v1::Store::Memcached, None) => vec![Bytes::from_static(b"delete"), key],
+            (v1::Store::Memcached, Some(value)) => {
+                let flags = value.first_chunk::<4>().copied().unwrap_or_default();
+                vec![
+                    Bytes::from_static(b"set"),
+                    key,
+                    Bytes::from(u32::from_be_bytes(flags).to_string()),
+                    Bytes::from((expires_at / 1000).to_string()),
+                    value.slice(value.len().min(4)..),
+                ]
+            }
+            (_, None) => vec![Bytes::from_static(b"UNLINK"), key],
+            (_, Some(value)) => vec![
+                Bytes::from_static(b"RESTORE"),
+                key,
+                Bytes::from(expires_at.to_string()),
+                value.clone(),
+                Bytes::from_static(b"REPLACE"),
+                Bytes::from_static(b"ABSTTL"),
+            ],
+        };
+        Command {
+            database,
+            arguments,
+        }
+    }
+}
+
+/// The database that a SELECT within a transaction selects.
+pub(super) fn selected(arguments: &[Bytes]) -> Option<u32> {
+    let [name, database] = arguments else {
+        return None;
+    };
+    if !name.eq_ignore_ascii_case(b"SELECT") {
+        return None;
+    }
+    std::str::from_utf8(database).ok()?.parse().ok()
+}
+
+/// Which database a flush empties; none for all.
+pub(super) fn flushes(arguments: &[Bytes], database: u32) -> Option<u32> {
+    let name = arguments.first().map_or(&[][..], |name| &name[..]);
+    name.eq_ignore_ascii_case(b"FLUSHDB").then_some(database)
+}
+
+/// The part of the arguments that a slice of them is, without copying.
+pub(super) fn slice_of(arguments: &[Bytes], slice: &[u8]) -> Bytes {
+    let within = |argument: &&Bytes| {
+        let range = argument.as_ptr_range();
+        !slice.is_empty() && range.contains(&slice.as_ptr())
+    };
+    match arguments.iter().find(within) {
+        Some(argument) => argument.slice_ref(slice),
+        None => Bytes::copy_from_slice(slice),
+    }
+}

@@ -1,0 +1,222 @@
+//! One partition of another region's journal: which changes there are to apply,
+//! in which order, and how far it has been done.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::checkpoint::Checkpoint;
+use super::engine::{Body, Change};
+use super::feed::Found;
+use super::version::{RegionId, Version};
+use crate::journal::Offset;
+use crate::mutation::v1::{self, outcome::Result, record};
+
+/// Mutations whose outcome is waited for.
+const INTENTS_MAX: usize = 100_000;
+
+/// So far may a restart go back for a mutation whose outcome is waited for.
+const GO_BACK_MAX: Offset = 1_000_000;
+
+/// Something that takes its place in the order of a journal.
+#[derive(Debug)]
+pub struct Pending {
+    /// Where it is.
+    pub offset: Offset,
+    /// Its record's clock.
+    pub hlc: u64,
+    /// Whose record it is, and which.
+    pub writer: (u64, u64),
+    /// What is to be applied, if anything.
+    pub change: Option<Change>,
+    /// Its record, to be kept where it can't be applied.
+    pub record: v1::Record,
+}
+
+/// See the module.
+pub struct Inlet {
+    /// Whose journal it is.
+    pub region: RegionId,
+    /// What waits to be applied, in order.
+    pub queue: VecDeque<Pending>,
+    /// All before it are applied.
+    pub applied: Offset,
+    /// The clock of the last record that was applied, or had nothing to apply.
+    pub applied_hlc: u64,
+    /// Copies of records that were left out.
+    pub copies: u64,
+    /// Not before this offset is anything applied: it was, before a restart.
+    begin: Offset,
+    /// The newest sequence of each writer that was read.
+    seen: HashMap<u64, u64>,
+    /// The same, of what is applied.
+    done: BTreeMap<u64, u64>,
+    intents: HashMap<(u64, u64), (u64, Offset)>,
+    is_dirty: bool,
+    pub(super) dedupes: bool,
+}
+
+/// What a region says of how far it has applied another: name, offset.
+pub type Progress = Vec<(String, u32, Offset)>;
+
+impl Inlet {
+    /// Goes on from a checkpoint.
+    pub fn new(region: RegionId, checkpoint: &Checkpoint) -> Inlet {
+        Inlet {
+            region,
+            queue: VecDeque::new(),
+            applied: checkpoint.applied,
+            applied_hlc: checkpoint.hlc,
+            copies: 0,
+            begin: checkpoint.applied,
+            seen: HashMap::new(),
+            done: checkpoint.writers.iter().copied().collect(),
+            intents: HashMap::new(),
+            is_dirty: false,
+            dedupes: true,
+        }
+    }
+
+    /// Takes the next record. One from before the checkpoint is returned as a
+    /// change that was applied, for what is known of its keys.
+    pub fn accept(&mut self, found: Found) -> (Option<Change>, Progress) {
+        let Found { offset, record } = found;
+        let writer = (record.writer, record.sequence);
+        let seen = self.seen.entry(record.writer).or_insert(0);
+        if record.sequence <= *seen && self.dedupes {
+            self.copies += 1;
+            self.push(offset, &record, None);
+            return (None, Vec::new());
+        }
+        *seen = record.sequence.max(*seen);
+        if self.begin <= offset
+            && self.dedupes
+            && self
+                .done
+                .get(&writer.0)
+                .is_some_and(|done| writer.1 <= *done)
+        {
+            self.copies += 1;
+            self.push(offset, &record, None);
+            return (None, Vec::new());
+        }
+        let mut progress = Vec::new();
+        let body = match &record.body {
+            Some(record::Body::Mutation(mutation)) if mutation.r#final => Some((
+                Version::of(&record),
+                Body::Commands(mutation.commands.clone()),
+            )),
+            Some(record::Body::Mutation(_)) => {
+                if self.intents.len() < INTENTS_MAX {
+                    self.intents.insert(writer, (record.hlc, offset));
+                }
+                None
+            }
+            Some(record::Body::Outcome(outcome)) => {
+                let intent = self.intents.remove(&(writer.0, outcome.of_sequence));
+                let hlc = intent.map_or(record.hlc, |(hlc, _)| hlc);
+                match &outcome.result {
+                    // Of what was applied already, its region tells the keys.
+                    Some(Result::Effects(effects)) if intent.is_some() || !self.dedupes => {
+                        let version = Version {
+                            hlc,
+                            ..Version::of(&record)
+                        };
+                        Some((version, Body::Commands(effects.commands.clone())))
+                    }
+                    _ => None,
+                }
+            }
+            Some(record::Body::Snapshot(snapshot)) => Some((
+                Version::of_snapshot(&record, snapshot),
+                Body::Snapshot(snapshot.clone()),
+            )),
+            Some(record::Body::Heartbeat(heartbeat)) => {
+                let each = heartbeat.applied.iter();
+                progress = each
+                    .map(|one| (one.region.clone(), one.partition, one.next_offset))
+                    .collect();
+                None
+            }
+            None => None,
+        };
+        let change = body.map(|(version, body)| Change {
+            region: self.region,
+            offset,
+            version,
+            database: record.database,
+            body,
+        });
+        if offset < self.begin {
+            return (change, progress);
+        }
+        self.push(offset, &record, change);
+        (None, progress)
+    }
+
+    fn push(&mut self, offset: Offset, record: &v1::Record, change: Option<Change>) {
+        if offset < self.begin {
+            return;
+        }
+        // Only what may have to be kept is.
+        let kept = match change.is_some() {
+            true => record.clone(),
+            false => v1::Record::default(),
+        };
+        self.queue.push_back(Pending {
+            offset,
+            hlc: record.hlc,
+            writer: (record.writer, record.sequence),
+            change,
+            record: kept,
+        });
+    }
+
+    /// Notes that what stands first is done, so many; removes it.
+    pub fn complete(&mut self, count: usize) {
+        for pending in self.queue.drain(..count) {
+            self.applied = pending.offset + 1;
+            self.applied_hlc = self.applied_hlc.max(pending.hlc);
+            let done = self.done.entry(pending.writer.0).or_insert(0);
+            *done = pending.writer.1.max(*done);
+            self.is_dirty = true;
+        }
+    }
+
+    /// What stands first and has nothing to apply is done.
+    pub fn skip(&mut self) {
+        let empty = self.queue.iter().take_while(|one| one.change.is_none());
+        let count = empty.count();
+        self.complete(count);
+    }
+
+    /// The checkpoint once so many more are done.
+    pub fn checkpoint_after(&self, count: usize) -> Checkpoint {
+        let mut applied = self.applied;
+        let mut hlc = self.applied_hlc;
+        let mut writers = self.done.clone();
+        for pending in self.queue.iter().take(count) {
+            applied = pending.offset + 1;
+            hlc = hlc.max(pending.hlc);
+            let done = writers.entry(pending.writer.0).or_insert(0);
+            *done = pending.writer.1.max(*done);
+        }
+        let oldest = self.intents.values().map(|(_, offset)| *offset).min();
+        let resume = oldest.unwrap_or(applied).min(applied);
+        Checkpoint {
+            applied,
+            resume: resume.max(applied.saturating_sub(GO_BACK_MAX)),
+            hlc,
+            writers: writers.into_iter().collect(),
+        }
+    }
+
+    /// Whether something was done since the last checkpoint was taken.
+    pub fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.is_dirty)
+    }
+
+    /// The clock of the oldest record that is not applied; of the last one,
+    /// where all are.
+    pub fn hlc(&self) -> u64 {
+        self.queue.front().map_or(self.applied_hlc, |one| one.hlc)
+    }
+}

@@ -1,0 +1,237 @@
+//! What is known of each key: the newest changes, of which regions and kinds,
+//! and which of the own region's are not settled.
+//!
+//! Keys are known by a 128-bit hash of database and name. What every region has
+//! applied can be forgotten: nothing older than it will come.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::version::{OWN, RegionId, Version};
+use crate::journal::Offset;
+use crate::mutation::operation::Kind;
+
+/// A key of a database, hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub u128);
+
+impl KeyId {
+    /// Of a key.
+    pub fn of(database: u32, key: &[u8]) -> KeyId {
+        let mut hasher = Xxh3::new();
+        hasher.update(&database.to_le_bytes());
+        hasher.update(key);
+        KeyId(hasher.digest128())
+    }
+
+    /// Of an element of it; the key itself where there is none.
+    pub fn element(self, element: &[u8]) -> KeyId {
+        let mut hasher = Xxh3::with_seed(1);
+        hasher.update(&self.0.to_le_bytes());
+        hasher.update(element);
+        KeyId(hasher.digest128())
+    }
+}
+
+/// The hash of a [`KeyId`] is a part of it.
+#[derive(Default)]
+pub struct PartOfId(u64);
+
+impl Hasher for PartOfId {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut part = [0; 8];
+        let length = bytes.len().min(8);
+        part[..length].copy_from_slice(&bytes[..length]);
+        self.0 = u64::from_le_bytes(part);
+    }
+
+    fn write_u128(&mut self, id: u128) {
+        self.0 = id as u64;
+    }
+}
+
+/// A map by key.
+pub type KeyMap<V> = HashMap<KeyId, V, BuildHasherDefault<PartOfId>>;
+
+/// The changes of one region to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Which region.
+    pub region: RegionId,
+    /// The kinds of changes since the key was last overwritten, as bits.
+    pub kinds: u8,
+    /// The newest.
+    pub newest: Version,
+    /// Where that is in its region's journal.
+    pub offset: Offset,
+}
+
+/// A change of the own region that the datastore has perhaps not executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Whose.
+    pub writer: u64,
+    /// Which.
+    pub sequence: u64,
+    /// What it does; [`Kind::Ordered`] where only its reply tells.
+    pub kind: Kind,
+    /// To which element; the key's own id for the whole.
+    pub element: KeyId,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Default)]
+pub struct KeyState {
+    /// When it was last overwritten.
+    pub overwritten: Version,
+    /// The changes of each region.
+    pub marks: SmallVec<[Mark; 2]>,
+    /// The own region's changes that are not settled.
+    pub unsettled: SmallVec<[Unsettled; 1]>,
+    /// Its value is being read, or the snapshot of it has not come back.
+    pub is_read: bool,
+}
+
+impl KeyState {
+    /// The newest change there is.
+    pub fn newest(&self) -> Version {
+        let newest = self.marks.iter().map(|mark| mark.newest).max();
+        newest.unwrap_or_default().max(self.overwritten)
+    }
+
+    /// The changes of a region.
+    pub fn mark(&self, region: RegionId) -> Option<&Mark> {
+        self.marks.iter().find(|mark| mark.region == region)
+    }
+
+    /// Notes a change.
+    pub fn note(&mut self, region: RegionId, version: Version, kind: Kind, offset: Offset) {
+        if kind == Kind::Overwrite {
+            self.overwrite(version);
+        }
+        let kind = kind as u8;
+        match self.marks.iter_mut().find(|mark| mark.region == region) {
+            Some(mark) => {
+                mark.kinds |= kind;
+                if mark.newest < version {
+                    mark.newest = version;
+                    mark.offset = mark.offset.max(offset);
+                }
+            }
+            None => self.marks.push(Mark {
+                region,
+                kinds: kind,
+                newest: version,
+                offset,
+            }),
+        }
+    }
+
+    /// Notes that all older changes do not matter any more.
+    pub fn overwrite(&mut self, version: Version) {
+        if self.overwritten < version {
+            self.overwritten = version;
+            for mark in &mut self.marks {
+                if mark.newest < version {
+                    mark.kinds = 0;
+                }
+            }
+        }
+    }
+
+    /// The kinds of the changes of other regions than `region` that are newer
+    /// than `version`, where any is the own region's, and all.
+    pub fn newer_than(&self, region: RegionId, version: Version) -> Newer {
+        let mut newer = Newer::default();
+        for mark in &self.marks {
+            if mark.region != region && version < mark.newest {
+                let kinds = mark.kinds & !(Kind::Overwrite as u8);
+                newer.all |= kinds;
+                if mark.region == OWN {
+                    newer.own |= kinds;
+                }
+            }
+        }
+        newer
+    }
+}
+
+/// Kinds of changes, as bits, that are newer than some version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Newer {
+    /// Of the own region.
+    pub own: u8,
+    /// Of all regions.
+    pub all: u8,
+}
+
+/// Whether a change of one kind comes to the same before and after changes of
+/// other kinds (bits) to the key, where elements are told apart elsewhere.
+pub fn commutes(kind: Kind, others: u8) -> bool {
+    let with = match kind {
+        Kind::Overwrite | Kind::Ordered | Kind::Flush => 0,
+        Kind::Element | Kind::ElementCounter => Kind::Element as u8 | Kind::ElementCounter as u8,
+        Kind::Counter => Kind::Counter as u8,
+        Kind::Register => Kind::Register as u8,
+    };
+    others & !with == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(hlc: u64) -> Version {
+        Version {
+            hlc,
+            ..Version::default()
+        }
+    }
+
+    #[test]
+    fn an_overwrite_ends_what_was_before() {
+        let mut state = KeyState::default();
+        let other = RegionId(1);
+        state.note(OWN, version(5), Kind::Counter, 0);
+        assert_eq!(state.newer_than(other, version(4)).own, Kind::Counter as u8);
+        assert_eq!(state.newer_than(other, version(6)), Newer::default());
+        assert_eq!(state.newer_than(OWN, version(4)), Newer::default());
+        state.note(other, version(7), Kind::Overwrite, 0);
+        assert_eq!(state.newer_than(RegionId(2), version(4)), Newer::default());
+        state.note(OWN, version(9), Kind::Ordered, 0);
+        assert_eq!(state.newer_than(other, version(8)).own, Kind::Ordered as u8);
+        assert_eq!(state.newest(), version(9));
+        assert_eq!(state.overwritten, version(7));
+    }
+
+    #[test]
+    fn kinds_commute_with_themselves_or_not() {
+        for kind in [
+            Kind::Counter,
+            Kind::Register,
+            Kind::Element,
+            Kind::ElementCounter,
+        ] {
+            assert!(commutes(kind, kind as u8), "{kind:?}");
+            assert!(!commutes(kind, Kind::Ordered as u8), "{kind:?}");
+        }
+        assert!(!commutes(Kind::Ordered, Kind::Ordered as u8));
+        assert!(!commutes(Kind::Overwrite, Kind::Counter as u8));
+        assert!(commutes(Kind::Overwrite, 0));
+    }
+
+    #[test]
+    fn elements_and_databases_are_told_apart() {
+        let key = KeyId::of(0, b"k");
+        assert_ne!(key, KeyId::of(1, b"k"));
+        assert_ne!(key.element(b"a"), key.element(b"b"));
+        assert_ne!(key.element(b"a"), key);
+    }
+}

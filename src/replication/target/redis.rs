@@ -1,0 +1,371 @@
+//! Redis, Valkey.
+//!
+//! A commit is WATCH, then MULTI ... EXEC with the checkpoint in a hash. Who
+//! writes holds a lease, a key that is watched and renewed with each commit: a
+//! replicator that was superseded can't write any more.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Committed, DatabaseKey, Target, TargetError, Value};
+use crate::datastore::Options;
+use crate::datastore::client::{Client, elements, error, text};
+use crate::replication::OWN_KEYS;
+use crate::replication::engine::Command;
+
+/// How long replies may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a lease holds; another replicator waits for as long.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// Keys that one SCAN asks for.
+const SCAN_COUNT: &[u8] = b"1000";
+
+/// Errors that go away by themselves.
+const BUSY: [&[u8]; 10] = [
+    b"OOM",
+    b"LOADING",
+    b"READONLY",
+    b"MASTERDOWN",
+    b"CLUSTERDOWN",
+    b"TRYAGAIN",
+    b"BUSY",
+    b"NOREPLICAS",
+    b"MISCONF",
+    b"NOTREADY",
+];
+
+/// A connection to Redis, opened when it is needed.
+pub struct Redis {
+    options: Options,
+    client: Option<Client>,
+    lease: Bytes,
+    checkpoints: Bytes,
+    /// Who this is, in the lease.
+    holder: Bytes,
+}
+
+impl Redis {
+    /// The datastore of a namespace; `holder` is drawn at random.
+    pub fn new(options: Options, namespace: &str, holder: u64) -> Redis {
+        let own = String::from_utf8_lossy(OWN_KEYS);
+        Redis {
+            options,
+            client: None,
+            lease: Bytes::from(format!("{own}lease:{namespace}")),
+            checkpoints: Bytes::from(format!("{own}applied:{namespace}")),
+            holder: Bytes::from(format!("{holder:016x}")),
+        }
+    }
+
+    async fn client(&mut self) -> Result<&mut Client, TargetError> {
+        if self.client.is_none() {
+            let name = b"wal-sidecar-replicator";
+            let client = Client::open(&self.options, name, TIMEOUT).await;
+            let client = client.map_err(|error| TargetError::Away(error.to_string()))?;
+            self.client = Some(client);
+        }
+        self.client
+            .as_mut()
+            .ok_or_else(|| TargetError::Away("not connected".to_owned()))
+    }
+
+    async fn exchange(&mut self) -> Result<Vec<Bytes>, TargetError> {
+        let client = self.client().await?;
+        match client.exchange().await {
+            Ok(replies) => Ok(replies),
+            Err(error) => {
+                self.client = None;
+                Err(TargetError::Away(error.to_string()))
+            }
+        }
+    }
+
+    /// An error where one was not expected.
+    fn unexpected(&mut self, reply: &Bytes) -> TargetError {
+        let said = String::from_utf8_lossy(reply).trim_end().to_owned();
+        match is_busy(reply.get(1..).unwrap_or_default()) {
+            true => TargetError::Busy(said),
+            false => {
+                self.client = None;
+                TargetError::Away(format!("the datastore said {said}"))
+            }
+        }
+    }
+
+    async fn databases(&mut self) -> Result<Vec<u32>, TargetError> {
+        self.client().await?.push(&[b"INFO", b"keyspace"]);
+        let replies = self.exchange().await?;
+        let info = text(&replies[0]).ok_or_else(|| self.unexpected(&replies[0]))?;
+        let info = String::from_utf8_lossy(&info).into_owned();
+        let of_line = |line: &str| line.strip_prefix("db")?.split(':').next()?.parse().ok();
+        Ok(info.lines().filter_map(of_line).collect())
+    }
+
+    async fn flush_one(
+        &mut self,
+        database: u32,
+        goes: &mut dyn FnMut(u32, &[u8]) -> bool,
+    ) -> Result<(), TargetError> {
+        let mut cursor = Bytes::from_static(b"0");
+        let mut number = itoa::Buffer::new();
+        let database_name = number.format(database).as_bytes().to_vec();
+        loop {
+            let client = self.client().await?;
+            client.push(&[b"SELECT", &database_name]);
+            client.push(&[b"SCAN", &cursor, b"COUNT", SCAN_COUNT]);
+            client.push(&[b"SELECT", b"0"]);
+            let replies = self.exchange().await?;
+            let found = elements(&replies[1]).unwrap_or_default();
+            let [next, keys] = &found[..] else {
+                return Err(self.unexpected(&replies[1]));
+            };
+            cursor = text(next).unwrap_or_else(|| Bytes::from_static(b"0"));
+            let keys: Vec<Bytes> = elements(keys).unwrap_or_default();
+            let keys: Vec<Bytes> = keys.iter().filter_map(text).collect();
+            let going: Vec<&[u8]> = keys
+                .iter()
+                .map(|key| &key[..])
+                .filter(|key| goes(database, key))
+                .collect();
+            if !going.is_empty() {
+                let mut unlink: Vec<&[u8]> = vec![b"UNLINK"];
+                unlink.extend(going);
+                let client = self.client().await?;
+                client.push(&[b"SELECT", &database_name]);
+                client.push(&unlink);
+                client.push(&[b"SELECT", b"0"]);
+                let replies = self.exchange().await?;
+                if error(&replies[1]).is_some() {
+                    return Err(self.unexpected(&replies[1]));
+                }
+            }
+            if &cursor[..] == b"0" {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Pushes commands that are for the databases given with them; the connection
+/// is in database 0 before and after. Returns, for each, the index of its reply.
+fn push_in_databases<'a>(
+    client: &mut Client,
+    commands: impl Iterator<Item = (u32, &'a [Bytes])>,
+) -> Vec<usize> {
+    let start = client.pushed();
+    let mut places = Vec::new();
+    let mut current = 0;
+    let mut number = itoa::Buffer::new();
+    for (database, arguments) in commands {
+        if database != current {
+            client.push(&[b"SELECT", number.format(database).as_bytes()]);
+            current = database;
+        }
+        places.push(client.pushed() - start);
+        client.push_owned(arguments);
+    }
+    if current != 0 {
+        client.push(&[b"SELECT", b"0"]);
+    }
+    places
+}
+
+fn is_busy(error: &[u8]) -> bool {
+    BUSY.iter().any(|busy| error.starts_with(busy))
+}
+
+impl Target for Redis {
+    async fn lead(&mut self) -> Result<bool, TargetError> {
+        let (lease, holder) = (self.lease.clone(), self.holder.clone());
+        let time = LEASE.as_millis().to_string();
+        let client = self.client().await?;
+        client.push(&[b"SET", &lease, &holder, b"NX", b"PX", time.as_bytes()]);
+        client.push(&[b"GET", &lease]);
+        let replies = self.exchange().await?;
+        if error(&replies[0]).is_some() {
+            return Err(self.unexpected(&replies[0]));
+        }
+        Ok(text(&replies[1]).is_some_and(|found| found == holder))
+    }
+
+    async fn resign(&mut self) {
+        let (lease, holder) = (self.lease.clone(), self.holder.clone());
+        let Ok(client) = self.client().await else {
+            return;
+        };
+        client.push(&[b"WATCH", &lease]);
+        client.push(&[b"GET", &lease]);
+        let Ok(replies) = self.exchange().await else {
+            return;
+        };
+        if text(&replies[1]).is_some_and(|found| found == holder)
+            && let Ok(client) = self.client().await
+        {
+            client.push(&[b"MULTI"]);
+            client.push(&[b"DEL", &lease]);
+            client.push(&[b"EXEC"]);
+            // Whoever waits has the lease when it has run out anyway.
+            let _ = self.exchange().await;
+        }
+    }
+
+    async fn load(&mut self) -> Result<Vec<(String, String)>, TargetError> {
+        let checkpoints = self.checkpoints.clone();
+        self.client().await?.push(&[b"HGETALL", &checkpoints]);
+        let replies = self.exchange().await?;
+        let Some(found) = elements(&replies[0]) else {
+            return Err(self.unexpected(&replies[0]));
+        };
+        let as_text = |reply: &Bytes| {
+            let text = text(reply).unwrap_or_default();
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        let pairs = found.chunks_exact(2);
+        Ok(pairs
+            .map(|pair| (as_text(&pair[0]), as_text(&pair[1])))
+            .collect())
+    }
+
+    async fn watch(&mut self, keys: &[DatabaseKey]) -> Result<(), TargetError> {
+        let (lease, holder) = (self.lease.clone(), self.holder.clone());
+        let mut by_database: Vec<(u32, Vec<Bytes>)> = Vec::new();
+        for (database, key) in keys {
+            match by_database.iter_mut().find(|(other, _)| other == database) {
+                Some((_, list)) => list.push(key.clone()),
+                None => {
+                    by_database.push((*database, vec![Bytes::from_static(b"WATCH"), key.clone()]))
+                }
+            }
+        }
+        let client = self.client().await?;
+        client.push(&[b"WATCH", &lease]);
+        let watches = by_database
+            .iter()
+            .map(|(database, list)| (*database, &list[..]));
+        push_in_databases(client, watches);
+        client.push(&[b"GET", &lease]);
+        let replies = self.exchange().await?;
+        if let Some(refused) = replies.iter().find(|reply| error(reply).is_some()) {
+            return Err(self.unexpected(refused));
+        }
+        match replies.last().and_then(text) {
+            Some(found) if found == holder => Ok(()),
+            // It ran out while nobody else was there.
+            None => match self.lead().await? {
+                true => Err(TargetError::Busy("the lease had run out".to_owned())),
+                false => Err(TargetError::Superseded),
+            },
+            Some(_) => Err(TargetError::Superseded),
+        }
+    }
+
+    async fn commit(
+        &mut self,
+        commands: &[Command],
+        checkpoints: &[(String, String)],
+    ) -> Result<Committed, TargetError> {
+        let (lease, holder) = (self.lease.clone(), self.holder.clone());
+        let hash = self.checkpoints.clone();
+        let time = LEASE.as_millis().to_string();
+        let client = self.client().await?;
+        client.push(&[b"MULTI"]);
+        let all = commands
+            .iter()
+            .map(|command| (command.database, &command.arguments[..]));
+        let places = push_in_databases(client, all);
+        if !checkpoints.is_empty() {
+            let mut set: Vec<&[u8]> = vec![b"HSET", &hash];
+            for (name, value) in checkpoints {
+                set.push(name.as_bytes());
+                set.push(value.as_bytes());
+            }
+            client.push(&set);
+        }
+        client.push(&[b"SET", &lease, &holder, b"PX", time.as_bytes()]);
+        client.push(&[b"EXEC"]);
+        let replies = self.exchange().await?;
+        let executed = &replies[replies.len() - 1];
+        if let Some(results) = elements(executed) {
+            let refused = places.iter().enumerate().filter_map(|(index, place)| {
+                let said = error(results.get(*place)?)?;
+                Some((index, String::from_utf8_lossy(&said).into_owned()))
+            });
+            return Ok(Committed::Done(refused.collect()));
+        }
+        if error(executed).is_none() {
+            return Ok(Committed::Raced);
+        }
+        // A command was not queued. The first that was not is why.
+        let queued = |index: usize| replies.get(1 + places[index]).and_then(error);
+        for index in 0..places.len() {
+            if let Some(said) = queued(index) {
+                let text = String::from_utf8_lossy(&said).into_owned();
+                return match is_busy(&said) {
+                    true => Err(TargetError::Busy(text)),
+                    false => Ok(Committed::Refused(index, text)),
+                };
+            }
+        }
+        let first = replies.iter().find(|reply| error(reply).is_some());
+        let first = first.unwrap_or(executed).clone();
+        Err(self.unexpected(&first))
+    }
+
+    async fn read(&mut self, keys: &[DatabaseKey]) -> Result<Vec<Value>, TargetError> {
+        let parts: Vec<(u32, [Bytes; 2])> = keys
+            .iter()
+            .flat_map(|(database, key)| {
+                [&b"DUMP"[..], b"PEXPIRETIME"]
+                    .map(|name| (*database, [Bytes::from_static(name), key.clone()]))
+            })
+            .collect();
+        let client = self.client().await?;
+        client.push(&[b"MULTI"]);
+        let all = parts
+            .iter()
+            .map(|(database, arguments)| (*database, &arguments[..]));
+        let places = push_in_databases(client, all);
+        client.push(&[b"EXEC"]);
+        let replies = self.exchange().await?;
+        let executed = &replies[replies.len() - 1];
+        let Some(results) = elements(executed) else {
+            let first = replies.iter().find(|reply| error(reply).is_some());
+            let first = first.unwrap_or(executed).clone();
+            return Err(self.unexpected(&first));
+        };
+        let mut values = Vec::with_capacity(keys.len());
+        for pair in places.chunks_exact(2) {
+            let (dump, expires) = (&results[pair[0]], &results[pair[1]]);
+            if error(dump).is_some() {
+                return Err(self.unexpected(dump));
+            }
+            let expires = text(expires).and_then(|digits| {
+                let digits = String::from_utf8_lossy(&digits).into_owned();
+                digits.parse::<i64>().ok()
+            });
+            values.push(Value {
+                bytes: text(dump),
+                expires_at_ms: expires.unwrap_or(0).max(0),
+            });
+        }
+        Ok(values)
+    }
+
+    async fn flush(
+        &mut self,
+        database: Option<u32>,
+        goes: &mut dyn FnMut(u32, &[u8]) -> bool,
+    ) -> Result<(), TargetError> {
+        let databases = match database {
+            Some(database) => vec![database],
+            None => self.databases().await?,
+        };
+        for database in databases {
+            self.flush_one(database, goes).await?;
+        }
+        Ok(())
+    }
+}
