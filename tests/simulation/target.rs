@@ -1,0 +1,147 @@
+//! A simulated datastore as a replicator reaches it: with delays, and at times
+//! not at all.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use wal_sidecar::replication::engine::Command;
+use wal_sidecar::replication::target::{Committed, DatabaseKey, Target, TargetError, Value};
+
+use super::random::Random;
+use super::store::{Reply, Store};
+
+const LEASE_MS: u64 = 10_000;
+
+pub struct SimulatedTarget {
+    pub store: Rc<RefCell<Store>>,
+    pub random: Random,
+    pub holder: u64,
+    pub now_ms: Rc<dyn Fn() -> u64>,
+    /// How often of a thousand a call fails.
+    pub failures: u64,
+    pub watched: Vec<(Vec<u8>, u64)>,
+}
+
+impl SimulatedTarget {
+    async fn delay(&mut self) -> Result<(), TargetError> {
+        let delay = self.random.micros(400);
+        tokio::time::sleep(delay).await;
+        match self.random.permille(self.failures) {
+            true => Err(TargetError::Away("the link is cut".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn is_leading(&self) -> bool {
+        let lease = self.store.borrow().lease;
+        lease.is_some_and(|(holder, until)| holder == self.holder && (self.now_ms)() < until)
+    }
+}
+
+impl Target for SimulatedTarget {
+    async fn lead(&mut self) -> Result<bool, TargetError> {
+        self.delay().await?;
+        let now = (self.now_ms)();
+        let mut store = self.store.borrow_mut();
+        let is_free = store
+            .lease
+            .is_none_or(|(holder, until)| holder == self.holder || until <= now);
+        if is_free {
+            store.lease = Some((self.holder, now + LEASE_MS));
+        }
+        Ok(is_free)
+    }
+
+    async fn resign(&mut self) {
+        if self.is_leading() {
+            self.store.borrow_mut().lease = None;
+        }
+    }
+
+    async fn load(&mut self) -> Result<Vec<(String, String)>, TargetError> {
+        self.delay().await?;
+        Ok(self
+            .store
+            .borrow()
+            .checkpoints
+            .clone()
+            .into_iter()
+            .collect())
+    }
+
+    async fn watch(&mut self, keys: &[DatabaseKey]) -> Result<(), TargetError> {
+        self.delay().await?;
+        if !self.is_leading() {
+            return match self.lead().await? {
+                true => Err(TargetError::Busy("the lease had run out".to_owned())),
+                false => Err(TargetError::Superseded),
+            };
+        }
+        let store = self.store.borrow();
+        let changes = |key: &[u8]| store.changes.get(key).copied().unwrap_or(0);
+        let watched = keys.iter().map(|(_, key)| (key.to_vec(), changes(key)));
+        self.watched = watched.collect();
+        drop(store);
+        self.delay().await
+    }
+
+    async fn commit(
+        &mut self,
+        commands: &[Command],
+        checkpoints: &[(String, String)],
+    ) -> Result<Committed, TargetError> {
+        self.delay().await?;
+        if !self.is_leading() {
+            return Ok(Committed::Raced);
+        }
+        let mut refused = Vec::new();
+        {
+            let mut store = self.store.borrow_mut();
+            let is_raced = self
+                .watched
+                .iter()
+                .any(|(key, changes)| store.changes.get(key).copied().unwrap_or(0) != *changes);
+            self.watched.clear();
+            if is_raced {
+                return Ok(Committed::Raced);
+            }
+            for (index, command) in commands.iter().enumerate() {
+                if let Reply::Error(error) = store.execute(&command.arguments) {
+                    refused.push((index, error));
+                }
+            }
+            store.checkpoints.extend(checkpoints.iter().cloned());
+            store.lease = Some((self.holder, (self.now_ms)() + LEASE_MS));
+        }
+        self.delay().await?;
+        Ok(Committed::Done(refused))
+    }
+
+    async fn read(&mut self, keys: &[DatabaseKey]) -> Result<Vec<Value>, TargetError> {
+        self.delay().await?;
+        let values = {
+            let store = self.store.borrow();
+            let value = |(_, key): &DatabaseKey| match store.dump(key) {
+                Some((bytes, expires_at_ms)) => Value {
+                    bytes: Some(bytes),
+                    expires_at_ms,
+                },
+                None => Value {
+                    bytes: None,
+                    expires_at_ms: 0,
+                },
+            };
+            keys.iter().map(value).collect()
+        };
+        self.delay().await?;
+        Ok(values)
+    }
+
+    async fn flush(
+        &mut self,
+        _database: Option<u32>,
+        _goes: &mut dyn FnMut(u32, &[u8]) -> bool,
+    ) -> Result<(), TargetError> {
+        unreachable!("the simulation does not flush")
+    }
+}

@@ -1,0 +1,514 @@
+//! All regions together, and what is wrong with what they come to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::Instant;
+use wal_sidecar::journal::{Journal, MemoryJournal, MemoryOptions, ReadBatch};
+use wal_sidecar::mutation::{RecordBatch, decode, v1};
+use wal_sidecar::replication::engine::Sabotage;
+use wal_sidecar::replication::{Driver, Options, Origin, Source, Table};
+
+use super::random::Random;
+use super::region::{HEARTBEAT, Sent, Sidecar};
+use super::store::{Store, Value};
+use super::target::SimulatedTarget;
+
+/// When the simulation begins, in milliseconds since the Unix epoch.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+
+pub struct WorldOptions {
+    pub regions: usize,
+    pub sidecars: usize,
+    pub work: Duration,
+    pub sabotage: Sabotage,
+    pub crashes: bool,
+    pub cuts: bool,
+    pub failures: u64,
+}
+
+impl WorldOptions {
+    pub fn of(random: &mut Random, sabotage: Sabotage) -> WorldOptions {
+        WorldOptions {
+            regions: 2 + usize::from(random.permille(400)),
+            sidecars: 1 + random.below(3) as usize,
+            work: Duration::from_millis(500 + random.below(1500)),
+            sabotage,
+            crashes: random.permille(600),
+            cuts: random.permille(600),
+            failures: *random.pick(&[0, 0, 5, 30]),
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+pub struct Counts {
+    pub histories: u64,
+    pub commands: u64,
+    pub acknowledged: u64,
+    pub records: u64,
+    pub snapshots: u64,
+    pub crashes: u64,
+    pub cuts: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Counts) {
+        self.histories += other.histories;
+        self.commands += other.commands;
+        self.acknowledged += other.acknowledged;
+        self.records += other.records;
+        self.snapshots += other.snapshots;
+        self.crashes += other.crashes;
+        self.cuts += other.cuts;
+    }
+}
+
+struct Region {
+    name: String,
+    store: Rc<RefCell<Store>>,
+    journal: Journal,
+    memory: Arc<MemoryJournal>,
+    /// The other regions' journals, as far as they have arrived here.
+    mirrors: Vec<(String, Journal)>,
+    log: Rc<RefCell<Vec<Sent>>>,
+}
+
+pub struct World {
+    random: Random,
+    options: WorldOptions,
+    regions: Vec<Rc<Region>>,
+    now_us: Rc<dyn Fn() -> u64>,
+    quiet: Rc<Cell<bool>>,
+    links: Rc<RefCell<BTreeMap<(usize, usize), bool>>>,
+    counts: Rc<RefCell<Counts>>,
+}
+
+/// Runs a world in simulated time, in this thread.
+pub fn simulate(world: impl FnOnce() -> World) -> Result<Counts, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(async move { world().run().await }))
+}
+
+fn memory() -> Arc<MemoryJournal> {
+    Arc::new(MemoryJournal::new(MemoryOptions::default()))
+}
+
+impl World {
+    pub fn new(random: Random, options: WorldOptions) -> World {
+        let started = Instant::now();
+        let now_us: Rc<dyn Fn() -> u64> =
+            Rc::new(move || EPOCH_MS * 1000 + started.elapsed().as_micros() as u64);
+        let names: Vec<String> = (0..options.regions)
+            .map(|index| format!("r{index}"))
+            .collect();
+        let regions = names.iter().map(|name| {
+            let journal = memory();
+            Rc::new(Region {
+                name: name.clone(),
+                store: Rc::default(),
+                journal: Journal::Memory(Arc::clone(&journal)),
+                memory: journal,
+                mirrors: names
+                    .iter()
+                    .filter(|other| *other != name)
+                    .map(|other| (other.clone(), Journal::Memory(memory())))
+                    .collect(),
+                log: Rc::default(),
+            })
+        });
+        World {
+            regions: regions.collect(),
+            random,
+            options,
+            now_us,
+            quiet: Rc::default(),
+            links: Rc::default(),
+            counts: Rc::default(),
+        }
+    }
+
+    async fn run(mut self) -> Result<Counts, String> {
+        self.start_links();
+        let replicators: Vec<JoinHandle<()>> = (0..self.regions.len())
+            .map(|index| self.start_replicators(index))
+            .collect();
+        let mut sidecars = Vec::new();
+        for index in 0..self.regions.len() {
+            for _ in 0..self.options.sidecars {
+                sidecars.push(self.start_sidecar(index));
+            }
+        }
+        let end = Instant::now() + self.options.work;
+        while Instant::now() < end {
+            tokio::time::sleep(self.random.micros(60_000)).await;
+            if self.options.crashes && self.random.permille(200) {
+                let victim = self.random.below(sidecars.len() as u64) as usize;
+                sidecars[victim].abort();
+                self.counts.borrow_mut().crashes += 1;
+                let region = victim / self.options.sidecars;
+                sidecars[victim] = self.start_sidecar(region);
+            }
+            if self.options.cuts && self.random.permille(150) {
+                self.cut();
+            }
+        }
+        self.quiet.set(true);
+        for link in self.links.borrow_mut().values_mut() {
+            *link = true;
+        }
+        for sidecar in sidecars {
+            let _ = sidecar.await;
+        }
+        let found = self.settle().await;
+        for replicator in replicators {
+            replicator.abort();
+        }
+        found?;
+        self.check()?;
+        let mut counts = self.counts.borrow().clone();
+        counts.histories = 1;
+        for region in &self.regions {
+            counts.commands += region.log.borrow().len() as u64;
+            let log = region.log.borrow();
+            counts.acknowledged +=
+                log.iter().filter(|one| one.acknowledged.is_some()).count() as u64;
+            let records = region.memory.records();
+            counts.records += records.len() as u64;
+            counts.snapshots += records.iter().filter(|bytes| is_snapshot(bytes)).count() as u64;
+        }
+        Ok(counts)
+    }
+
+    /// Waits until all regions hold the same, for long enough that whatever is
+    /// still to be told would have been.
+    async fn settle(&self) -> Result<(), String> {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let first = self.regions[0].store.borrow().keys.clone();
+        let same = |region: &Rc<Region>| region.store.borrow().keys == first;
+        for _ in 0..40 {
+            if self.regions.iter().all(same) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let first = self.regions[0].store.borrow().keys.clone();
+            if self
+                .regions
+                .iter()
+                .all(|region| region.store.borrow().keys == first)
+            {
+                return Ok(());
+            }
+        }
+        let mut message = String::from("regions differ\n");
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        for region in &self.regions {
+            keys.extend(region.store.borrow().keys.keys().cloned());
+        }
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            let values: Vec<_> = self
+                .regions
+                .iter()
+                .map(|region| region.store.borrow().keys.get(&key).cloned())
+                .collect();
+            if values.windows(2).any(|pair| pair[0] != pair[1]) {
+                message += &format!(
+                    "{} : {values:?}\n{}",
+                    key.escape_ascii(),
+                    self.history(&key)
+                );
+            }
+        }
+        Err(message)
+    }
+
+    /// All that the journals say of a key.
+    fn history(&self, key: &[u8]) -> String {
+        let mut out = String::new();
+        for region in &self.regions {
+            for (offset, bytes) in region.memory.records().iter().enumerate() {
+                let record = decode(Bytes::from(bytes.clone())).expect("a record");
+                let text = match &record.body {
+                    Some(v1::record::Body::Mutation(one)) if one.keys.iter().any(|k| k == key) => {
+                        format!("{:?} final {}", one.commands[0].arguments, one.r#final)
+                    }
+                    Some(v1::record::Body::Outcome(one)) if one.key == key => {
+                        format!("outcome of {} {:?}", one.of_sequence, one.result)
+                    }
+                    Some(v1::record::Body::Snapshot(one)) if one.key == key => format!(
+                        "snapshot {:?} of {} {:x} {:?}",
+                        one.value, one.content_hlc, one.content_writer, one.applied
+                    ),
+                    _ => continue,
+                };
+                out += &format!(
+                    "  {} @{offset} hlc {} writer {:x} sequence {} settled {}: {text}\n",
+                    region.name, record.hlc, record.writer, record.sequence, record.settled_through
+                );
+            }
+        }
+        out
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let store = self.regions[0].store.borrow();
+        let sent: Vec<Sent> = self
+            .regions
+            .iter()
+            .flat_map(|region| region.log.borrow().clone())
+            .collect();
+        for (key, (value, _)) in &store.keys {
+            let Value::Text(text) = value else { continue };
+            let of_key: Vec<&Sent> = sent
+                .iter()
+                .filter(|one| one.command[1] == key[..])
+                .collect();
+            if key.starts_with(b"count") {
+                let delta = |one: &&&Sent| -> i64 {
+                    String::from_utf8_lossy(&one.command[2])
+                        .parse()
+                        .expect("a number")
+                };
+                let least: i64 = of_key
+                    .iter()
+                    .filter(|one| one.acknowledged.is_some())
+                    .map(|one| delta(&one))
+                    .sum();
+                let most: i64 = of_key.iter().map(|one| delta(&one)).sum();
+                let found: i64 = String::from_utf8_lossy(text).parse().expect("a number");
+                if !(least..=most).contains(&found) {
+                    return Err(format!(
+                        "{} counted {found}, not {least} to {most}\n{}",
+                        key.escape_ascii(),
+                        self.history(key)
+                    ));
+                }
+            }
+            if key.starts_with(b"last") {
+                let holder = of_key.iter().find(|one| one.command[2] == text[..]);
+                let Some(holder) = holder else {
+                    return Err(format!("{} has a value nobody wrote", key.escape_ascii()));
+                };
+                let ended = holder.acknowledged.unwrap_or(u64::MAX);
+                // Clocks are off by milliseconds.
+                let lost = of_key.iter().find(|one| {
+                    one.acknowledged.is_some()
+                        && holder.version < one.version
+                        && ended.saturating_add(10_000) < one.began
+                });
+                if let Some(lost) = lost {
+                    return Err(format!(
+                        "{}: {:?} was lost to the older {:?}\n{}",
+                        key.escape_ascii(),
+                        lost,
+                        holder,
+                        self.history(key)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_links(&mut self) {
+        for from in 0..self.regions.len() {
+            for to in 0..self.regions.len() {
+                if from == to {
+                    continue;
+                }
+                self.links.borrow_mut().insert((from, to), true);
+                let name = &self.regions[from].name;
+                let mirrors = &self.regions[to].mirrors;
+                let mirror = mirrors.iter().find(|(other, _)| other == name);
+                let mirror = mirror.expect("every other region").1.clone();
+                let source = self.regions[from].journal.clone();
+                let links = Rc::clone(&self.links);
+                let mut random = self.random.fork();
+                let latency = 1000 + random.below(60_000);
+                tokio::task::spawn_local(async move {
+                    let mut reader = source.reader(0);
+                    let mut appender = mirror.appender();
+                    let mut batch = ReadBatch::default();
+                    let mut completions = Vec::new();
+                    while std::future::poll_fn(|cx| reader.poll_ready(cx)).await {
+                        reader.next_batch(&mut batch, 2000).expect("in memory");
+                        tokio::time::sleep(
+                            Duration::from_micros(latency / 2) + random.micros(latency),
+                        )
+                        .await;
+                        while !links.borrow()[&(from, to)] {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        let mut copy = RecordBatch::default();
+                        for (_, bytes) in batch.iter() {
+                            copy.push_encoded(bytes).expect("a record");
+                        }
+                        appender.submit(copy);
+                        completions.clear();
+                        std::future::poll_fn(|cx| appender.poll_completions(cx, &mut completions))
+                            .await;
+                    }
+                });
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        let keys: Vec<(usize, usize)> = self.links.borrow().keys().copied().collect();
+        let link = *self.random.pick(&keys);
+        self.counts.borrow_mut().cuts += 1;
+        self.links.borrow_mut().insert(link, false);
+        let (links, quiet) = (Rc::clone(&self.links), Rc::clone(&self.quiet));
+        let time = self.random.micros(800_000);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(time).await;
+            if !quiet.get() {
+                links.borrow_mut().insert(link, true);
+            }
+        });
+    }
+
+    /// A region's replicator, and its successors after crashes.
+    fn start_replicators(&mut self, index: usize) -> JoinHandle<()> {
+        let region = Rc::clone(&self.regions[index]);
+        let mut random = self.random.fork();
+        let now_us = Rc::clone(&self.now_us);
+        let (sabotage, failures) = (self.options.sabotage, self.options.failures);
+        let crashes = self.options.crashes;
+        let quiet = Rc::clone(&self.quiet);
+        let counts = Rc::clone(&self.counts);
+        tokio::task::spawn_local(async move {
+            loop {
+                let options = Options {
+                    region: region.name.clone(),
+                    namespace: "test".to_owned(),
+                    store: v1::Store::Redis,
+                    own: region.journal.clone(),
+                    sources: region
+                        .mirrors
+                        .iter()
+                        .map(|(name, journal)| Source {
+                            region: name.clone(),
+                            name: name.clone(),
+                            origin: Origin::Journal(journal.clone()),
+                        })
+                        .collect(),
+                    table: Arc::new(ArcSwap::from_pointee(Table::built_in())),
+                    batch_records: 1 + random.below(64) as usize,
+                    clock_skew_max: Duration::from_secs(10),
+                    progress_interval: Duration::from_millis(100),
+                    backoff_max: Duration::from_millis(500),
+                    writer: random.next(),
+                    sabotage,
+                };
+                let now = Rc::clone(&now_us);
+                let target = SimulatedTarget {
+                    store: Rc::clone(&region.store),
+                    random: random.fork(),
+                    holder: options.writer,
+                    now_ms: Rc::new(move || now() / 1000),
+                    failures: if quiet.get() { 0 } else { failures },
+                    watched: Vec::new(),
+                };
+                let mut driver = Driver::new(options, target, now_us() / 1000);
+                let (_send, stop) = watch::channel(false);
+                let until = match crashes && !quiet.get() {
+                    true => Duration::from_millis(50) + random.micros(1_500_000),
+                    false => Duration::MAX,
+                };
+                match until {
+                    Duration::MAX => drop(driver.run(stop).await),
+                    until => {
+                        let _ = tokio::time::timeout(until, driver.run(stop)).await;
+                        counts.borrow_mut().crashes += 1;
+                    }
+                }
+            }
+        })
+    }
+
+    fn start_sidecar(&mut self, index: usize) -> JoinHandle<()> {
+        let region = &self.regions[index];
+        let mut sidecar = Sidecar::new(
+            &region.name,
+            region.journal.appender(),
+            Rc::clone(&region.store),
+            self.random.fork(),
+            Rc::clone(&self.now_us),
+            Rc::clone(&region.log),
+        );
+        let mut random = self.random.fork();
+        let quiet = Rc::clone(&self.quiet);
+        tokio::task::spawn_local(async move {
+            while !quiet.get() {
+                let count = 1 + random.below(3);
+                let commands = (0..count).map(|_| command(&mut random)).collect();
+                sidecar.write(commands).await;
+                if random.permille(300) {
+                    sidecar.heartbeat().await;
+                }
+                sidecar.pause().await;
+            }
+            for _ in 0..3 {
+                tokio::time::sleep(HEARTBEAT).await;
+                sidecar.heartbeat().await;
+            }
+        })
+    }
+}
+
+fn is_snapshot(bytes: &[u8]) -> bool {
+    let record = decode(Bytes::copy_from_slice(bytes)).expect("a record");
+    matches!(record.body, Some(v1::record::Body::Snapshot(_)))
+}
+
+/// A random command on one of a few keys. Some keys know one kind of command
+/// only, so that more can be said of their values.
+fn command(random: &mut Random) -> Vec<Bytes> {
+    let value = format!("v{:x}", random.next());
+    let key = random.below(3);
+    let text = match random.below(20) {
+        0..=3 => format!("SET last{key} {value}"),
+        4..=6 => format!("INCRBY count{key} {}", 1 + random.below(9)),
+        7 => format!("SADD set{key} m{} m{}", random.below(5), random.below(5)),
+        8 => format!("SREM set{key} m{}", random.below(5)),
+        9 => format!("HSET hash{key} f{} {value}", random.below(4)),
+        10 => format!("HDEL hash{key} f{}", random.below(4)),
+        11 => format!("RPUSH list{key} {value}"),
+        12 => format!("LPOP list{key}"),
+        13 => format!("SETNX mix{key} {value}"),
+        14 => format!("DEL mix{key}"),
+        15 => format!("APPEND mix{key} x"),
+        16 => match random.below(6) {
+            0 => format!("SPOP set{key}"),
+            1 => format!("RPUSH mix{key} {value}"),
+            2 => format!("RENAME mix{key} mix{}", random.below(3)),
+            3 => format!("INCRBY mix{key} 5"),
+            4 => format!("HINCRBY number{key} f{} 3", random.below(3)),
+            _ => format!("HSET number{key} f{} 100", random.below(3)),
+        },
+        17 => format!("MSET last{key} {value} mix{key} {value}"),
+        18 => format!("SET mix{key} {value}"),
+        _ => format!(
+            "PEXPIREAT mix{key} {}",
+            1_900_000_000_000_u64 + random.below(1000)
+        ),
+    };
+    text.split(' ')
+        .map(|word| Bytes::from(word.to_owned()))
+        .collect()
+}
