@@ -90,6 +90,8 @@ pub struct Driver<T> {
     /// What a transaction is cut down to after races.
     batch: usize,
     races: u32,
+    /// Whether the last transaction was executed is not known.
+    is_lost: bool,
     timers: Timers,
     backoff: Duration,
 }
@@ -140,6 +142,7 @@ impl<T: Target> Driver<T> {
             next_inlet: 0,
             batch: options.batch_records,
             races: 0,
+            is_lost: false,
             timers: Timers {
                 progress: now,
                 housekeeping: now,
@@ -218,9 +221,7 @@ impl<T: Target> Driver<T> {
                         _ = stop.changed() => {}
                         () = tokio::time::sleep(self.jittered()) => {}
                     }
-                    if matches!(error, TargetError::Away(_)) && self.recover().await.is_err() {
-                        continue;
-                    }
+                    self.is_lost |= matches!(error, TargetError::Away(_));
                     false
                 }
             };
@@ -415,6 +416,10 @@ impl<T: Target> Driver<T> {
 
     /// Applies what there is, once; whether there was anything.
     async fn cycle(&mut self) -> Result<bool, TargetError> {
+        if self.is_lost {
+            self.recover().await?;
+            self.is_lost = false;
+        }
         let mut worked = self.receive();
         self.timers().await?;
         worked |= self.tell_due().await?;
@@ -476,10 +481,23 @@ impl<T: Target> Driver<T> {
         };
         self.target.watch(&keys).await?;
         self.catch_up().await;
+        self.engine.begin();
+        let committed = self.decide_and_commit(&chosen, is_forced).await;
+        if !matches!(committed, Ok(Committed::Done(_))) {
+            self.engine.rollback();
+        }
+        committed.map(|_| ())
+    }
+
+    async fn decide_and_commit(
+        &mut self,
+        chosen: &[Chosen],
+        is_forced: bool,
+    ) -> Result<Committed, TargetError> {
         let mut commands: Vec<Command> = Vec::new();
         // Of each change: where its commands end.
         let mut decisions: Vec<(usize, Decision)> = Vec::with_capacity(chosen.len());
-        for one in &chosen {
+        for one in chosen {
             let pending = &self.inlets[one.inlet].1.queue[one.at];
             let Some(change) = &pending.change else {
                 continue;
@@ -489,7 +507,7 @@ impl<T: Target> Driver<T> {
             decisions.push((commands.len(), decision));
         }
         if is_forced {
-            self.tell_keys_of(&chosen);
+            self.tell_keys_of(chosen);
         }
         for (_, decision) in &decisions {
             if let Some((database, version)) = decision.flush {
@@ -498,28 +516,27 @@ impl<T: Target> Driver<T> {
                 self.target.flush(database, &mut goes).await?;
             }
         }
-        let counts = self.counts(&chosen);
+        let counts = self.counts(chosen);
         let checkpoints = self.checkpoints(&counts);
-        match self.target.commit(&commands, &checkpoints).await? {
+        let committed = self.target.commit(&commands, &checkpoints).await?;
+        match &committed {
             Committed::Raced => {
                 self.metrics.races.increment(1);
                 self.races += 1;
                 if self.races.is_multiple_of(RACES_SMALLER) {
                     self.batch = (self.batch / 4).max(1);
                 }
-                Ok(())
             }
             Committed::Refused(index, reason) => {
-                let at = decisions.partition_point(|(end, _)| *end <= index);
-                self.bury_change(&chosen[at], &reason);
-                Ok(())
+                let at = decisions.partition_point(|(end, _)| end <= index);
+                self.bury_change(&chosen[at], reason);
             }
             Committed::Done(refused) => {
                 self.races = 0;
                 self.batch = (self.batch * 2).min(self.options.batch_records);
                 for (index, reason) in refused {
-                    let at = decisions.partition_point(|(end, _)| *end <= index);
-                    self.refused(&chosen[at], &commands[index], &reason);
+                    let at = decisions.partition_point(|(end, _)| end <= index);
+                    self.refused(&chosen[at], &commands[*index], reason);
                 }
                 for (one, (_, decision)) in chosen.iter().zip(decisions) {
                     let metrics = &self.inlets[one.inlet].2;
@@ -533,9 +550,10 @@ impl<T: Target> Driver<T> {
                     inlet.take_dirty();
                     metrics.applied.increment(*count as u64);
                 }
-                Ok(())
+                self.engine.commit();
             }
         }
+        Ok(committed)
     }
 
     /// Of each inlet: how many places of its queue the chosen changes take.
@@ -576,8 +594,7 @@ impl<T: Target> Driver<T> {
 
     fn tell_keys_of(&mut self, chosen: &[Chosen]) {
         for (database, key) in self.keys_of(chosen) {
-            self.engine
-                .tell(database, &key, Reason::Conflict, Duration::ZERO);
+            self.engine.tell_surely(database, &key, Reason::Conflict);
         }
     }
 
@@ -803,18 +820,20 @@ async fn first_offset(journal: &crate::journal::Journal, partition: u32) -> u64 
     }
 }
 
-/// What a record of the own region looks like to those that are elsewhere.
+/// What a value that is read now includes: of the own journal, what was read of
+/// it, and of the others what was applied.
 pub(super) fn included_for(
+    own: &[Feed],
     inlets: &[(Feed, Inlet, SourceMetrics)],
     partition: u32,
 ) -> Vec<(RegionId, u64)> {
-    let of_partition = inlets
+    let own = own.iter().find(|feed| feed.partition == partition);
+    let own = own.map(|feed| (OWN, feed.next));
+    let others = inlets
         .iter()
-        .filter(|(feed, _, _)| feed.partition == partition);
-    of_partition
-        .filter(|(_, inlet, _)| inlet.region != OWN)
-        .map(|(_, inlet, _)| (inlet.region, inlet.applied))
-        .collect()
+        .filter(|(feed, _, _)| feed.partition == partition)
+        .map(|(_, inlet, _)| (inlet.region, inlet.applied));
+    own.into_iter().chain(others).collect()
 }
 
 pub(super) fn applied_of(

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::keys::{KeyId, KeyMap, KeyState, Unsettled, commutes};
 use super::version::{OWN, RegionId, Version};
@@ -102,6 +103,9 @@ pub struct Due {
     pub at: Duration,
     /// Why.
     pub reason: Reason,
+    /// What has to be in its value for it to be told: places in journals. Not
+    /// known where something else is the cause.
+    causes: Option<SmallVec<[(RegionId, Offset); 2]>>,
 }
 
 /// An overwrite that is applied again when the own region's changes that were
@@ -121,23 +125,44 @@ pub struct Again {
 struct Counted {
     region: RegionId,
     offset: Offset,
+    version: Version,
     delta: i64,
     at: Duration,
+}
+
+/// What is known of an element.
+#[derive(Debug, Clone, Copy, Default)]
+struct Element {
+    /// When it was last overwritten.
+    overwritten: Version,
+    /// When it was last added to.
+    counted: Version,
 }
 
 /// What a snapshot includes of other regions: offsets in their journals, one
 /// past the last.
 type Included = Vec<(RegionId, Offset)>;
 
+/// What was known before the changes of a transaction.
+#[derive(Default)]
+struct Undo {
+    keys: KeyMap<KeyState>,
+    elements: KeyMap<Element>,
+    included: KeyMap<Option<Included>>,
+    flushed: Option<HashMap<u32, Version>>,
+}
+
 /// How the state of one namespace, or of one partition of it, comes about.
 pub struct Engine {
     pub(super) table: Arc<ArcSwap<super::Table>>,
     pub(super) store: v1::Store,
     pub(super) keys: KeyMap<KeyState>,
-    /// When each element was last changed, by which kinds.
-    elements: KeyMap<(Version, u8)>,
+    elements: KeyMap<Element>,
     counters: KeyMap<Vec<Counted>>,
     included: KeyMap<Included>,
+    /// What the value included that a key was last told with by this region.
+    told: KeyMap<Included>,
+    undo: Option<Undo>,
     /// When each database was last emptied.
     flushed: HashMap<u32, Version>,
     pub(super) writers: Writers,
@@ -183,6 +208,8 @@ impl Engine {
             elements: KeyMap::default(),
             counters: KeyMap::default(),
             included: KeyMap::default(),
+            told: KeyMap::default(),
+            undo: None,
             flushed: HashMap::new(),
             writers: Writers::default(),
             due: KeyMap::default(),
@@ -196,20 +223,112 @@ impl Engine {
         }
     }
 
-    /// Has a key told, not before `delay` is over.
-    pub(super) fn tell(&mut self, database: u32, key: &Bytes, reason: Reason, delay: Duration) {
+    /// Begins a transaction: what is decided from now on can be taken back.
+    pub fn begin(&mut self) {
+        self.undo = Some(Undo::default());
+    }
+
+    /// What was decided is done.
+    pub fn commit(&mut self) {
+        self.undo = None;
+    }
+
+    /// What was decided was not done.
+    pub fn rollback(&mut self) {
+        let Some(undo) = self.undo.take() else {
+            return;
+        };
+        self.keys.extend(undo.keys);
+        self.elements.extend(undo.elements);
+        for (id, included) in undo.included {
+            match included {
+                Some(included) => drop(self.included.insert(id, included)),
+                None => drop(self.included.remove(&id)),
+            }
+        }
+        if let Some(flushed) = undo.flushed {
+            self.flushed = flushed;
+        }
+    }
+
+    fn key(&mut self, id: KeyId) -> &mut KeyState {
+        let state = self.keys.entry(id).or_default();
+        if let Some(undo) = &mut self.undo {
+            undo.keys.entry(id).or_insert_with(|| state.clone());
+        }
+        state
+    }
+
+    fn element(&mut self, id: KeyId) -> &mut Element {
+        let element = self.elements.entry(id).or_default();
+        if let Some(undo) = &mut self.undo {
+            undo.elements.entry(id).or_insert(*element);
+        }
+        element
+    }
+
+    fn set_included(&mut self, id: KeyId, included: Option<Included>) {
+        let before = match included {
+            Some(included) => self.included.insert(id, included),
+            None => self.included.remove(&id),
+        };
+        if let Some(undo) = &mut self.undo {
+            undo.included.entry(id).or_insert(before);
+        }
+    }
+
+    /// Has a key told, not before `delay` is over. `cause` is the change that
+    /// the value has to include for that; without effect if one that was told
+    /// does.
+    pub(super) fn tell(
+        &mut self,
+        database: u32,
+        key: &Bytes,
+        reason: Reason,
+        delay: Duration,
+        cause: Option<(RegionId, Offset)>,
+    ) {
         if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) {
             return;
         }
+        let id = KeyId::of(database, key);
+        if let Some(cause) = cause
+            && self.told.get(&id).is_some_and(|told| covers(told, cause))
+        {
+            return;
+        }
         let at = self.now + delay.max(SNAPSHOT_PAUSE);
-        let due = self.due.entry(KeyId::of(database, key));
-        let due = due.or_insert_with(|| Due {
+        let due = self.due.entry(id).or_insert_with(|| Due {
             database,
             key: key.clone(),
             at,
             reason,
+            causes: Some(SmallVec::new()),
         });
         due.at = due.at.max(self.now + delay);
+        match (cause, &mut due.causes) {
+            (Some(cause), Some(causes)) => causes.push(cause),
+            _ => due.causes = None,
+        }
+    }
+
+    /// Has a key told whatever was told before.
+    pub(super) fn tell_surely(&mut self, database: u32, key: &Bytes, reason: Reason) {
+        self.tell(database, key, reason, Duration::ZERO, None);
+    }
+
+    /// A value was told by this region: keys that were due for what it includes
+    /// are not any more.
+    fn note_told(&mut self, id: KeyId, included: Included) {
+        if let Some(due) = self.due.get_mut(&id)
+            && let Some(causes) = &mut due.causes
+        {
+            causes.retain(|cause| !covers(&included, *cause));
+            if causes.is_empty() {
+                self.due.remove(&id);
+            }
+        }
+        self.told.insert(id, included);
     }
 
     /// The keys to tell whose time has come and whose changes are settled, so
@@ -237,6 +356,7 @@ impl Engine {
     pub(super) fn put_back(&mut self, due: Due) {
         let id = KeyId::of(due.database, &due.key);
         self.keys.entry(id).or_default().is_read = false;
+        self.told.remove(&id);
         self.due.entry(id).or_insert(Due {
             at: self.now + SNAPSHOT_PAUSE,
             ..due
@@ -262,12 +382,9 @@ impl Engine {
             snapshot: record_hlc,
             ..newest
         };
-        state.overwrite(version);
-        for mark in &mut state.marks {
-            mark.kinds = 0;
-        }
+        state.overwritten = version.max(state.overwritten);
+        self.told.insert(id, included.clone());
         self.included.insert(id, included);
-        self.counters.remove(&id);
         version
     }
 
@@ -290,12 +407,7 @@ impl Engine {
             } else if newest > Some(again.version) {
                 // Something came after it: what the datastore has, counts.
                 let key = again.key.clone();
-                self.tell(
-                    again.command.database,
-                    &key,
-                    Reason::Overlap,
-                    Duration::ZERO,
-                );
+                self.tell_surely(again.command.database, &key, Reason::Overlap);
             }
         }
         taken
@@ -348,7 +460,7 @@ impl Engine {
     /// Treats the changes of writers that have not been heard of as settled.
     pub(super) fn bury(&mut self, silence: Duration) {
         for (database, key) in self.writers.bury(self.now, silence) {
-            self.tell(database, &key, Reason::DeadWriter, Duration::ZERO);
+            self.tell_surely(database, &key, Reason::DeadWriter);
         }
     }
 
@@ -362,9 +474,11 @@ impl Engine {
                 || due.contains_key(id)
                 || again.contains_key(id)
         });
-        self.elements.retain(|_, (version, _)| hlc <= version.hlc);
+        self.elements
+            .retain(|_, one| hlc <= one.overwritten.max(one.counted).hlc);
         let keys = &self.keys;
         self.included.retain(|id, _| keys.contains_key(id));
+        self.told.retain(|id, _| keys.contains_key(id));
         let horizon = self.now.saturating_sub(Duration::from_secs(120));
         self.counters.retain(|id, counted| {
             counted.retain(|one| horizon <= one.at);
@@ -400,6 +514,12 @@ impl Engine {
                     .is_none_or(|through| *through <= offset)
         })
     }
+}
+
+/// Whether a value includes what is at a place of a journal.
+fn covers(included: &Included, (region, offset): (RegionId, Offset)) -> bool {
+    let through = included.iter().find(|(other, _)| *other == region);
+    through.is_some_and(|(_, through)| offset < *through)
 }
 
 /// Keys that this program keeps in the datastore for itself.

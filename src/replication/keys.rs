@@ -89,8 +89,10 @@ pub struct Unsettled {
 /// What is known of a key.
 #[derive(Debug, Clone, Default)]
 pub struct KeyState {
-    /// When it was last overwritten.
+    /// When it was last overwritten, by a change or a snapshot.
     pub overwritten: Version,
+    /// When it was last overwritten by a change.
+    pub written: Version,
     /// The changes of each region.
     pub marks: SmallVec<[Mark; 2]>,
     /// The own region's changes that are not settled.
@@ -104,11 +106,6 @@ impl KeyState {
     pub fn newest(&self) -> Version {
         let newest = self.marks.iter().map(|mark| mark.newest).max();
         newest.unwrap_or_default().max(self.overwritten)
-    }
-
-    /// The changes of a region.
-    pub fn mark(&self, region: RegionId) -> Option<&Mark> {
-        self.marks.iter().find(|mark| mark.region == region)
     }
 
     /// Notes a change.
@@ -135,7 +132,8 @@ impl KeyState {
     }
 
     /// Notes that all older changes do not matter any more.
-    pub fn overwrite(&mut self, version: Version) {
+    fn overwrite(&mut self, version: Version) {
+        self.written = version.max(self.written);
         if self.overwritten < version {
             self.overwritten = version;
             for mark in &mut self.marks {

@@ -55,7 +55,7 @@ pub enum TargetError {
 #[allow(async_fn_in_trait)]
 pub trait Target {
     /// Becomes the only one of its namespace that writes, or stays it; whether
-    /// it is.
+    /// it is. A commit that was begun before and given up is not executed after.
     async fn lead(&mut self) -> Result<bool, TargetError>;
 
     /// Gives that up.

@@ -69,3 +69,25 @@ fn without_a_rule_they_do_not() {
         println!("{sabotage:?} was noticed with seed {found:?}");
     }
 }
+
+/// How many histories fail, and of what; for whoever looks for a cause.
+#[test]
+#[ignore = "for people: prints a survey"]
+fn survey() {
+    let (first, count) = seeds();
+    let mut failed = Vec::new();
+    for seed in first..first + count {
+        if let Err(error) = run(seed, Sabotage::Nothing) {
+            let line = error.lines().nth(usize::from(error.starts_with("regions")));
+            let line: String = line.unwrap_or_default().chars().take(150).collect();
+            println!("{seed} ({} bytes) {line}", error.len());
+            failed.push((error.len(), seed));
+        }
+    }
+    failed.sort();
+    println!(
+        "{} of {count} failed; the shortest: {:?}",
+        failed.len(),
+        failed.first()
+    );
+}

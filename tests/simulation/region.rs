@@ -110,7 +110,9 @@ impl Sidecar {
             if self.random.permille(8) {
                 // The connection dies before the command, or after it.
                 if self.random.permille(500) {
-                    self.store.borrow_mut().execute(&command);
+                    self.store
+                        .borrow_mut()
+                        .execute(&format!("{:x} {sequence}", self.writer.id()), &command);
                 }
                 let unknown = Outcome::Unknown {
                     reason: "no reply",
@@ -119,7 +121,10 @@ impl Sidecar {
                 self.tell(sequence, &command[1], &unknown).await;
                 continue;
             }
-            let reply = self.store.borrow_mut().execute(&command);
+            let reply = self
+                .store
+                .borrow_mut()
+                .execute(&format!("{:x} {sequence}", self.writer.id()), &command);
             tokio::time::sleep(self.random.micros(500)).await;
             let outcome = outcome(&command, is_final, &reply);
             if !matches!(reply, Reply::Error(_)) {

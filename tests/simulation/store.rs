@@ -24,6 +24,7 @@ pub enum Reply {
 
 #[derive(Debug, Default)]
 pub struct Store {
+    pub region: String,
     pub keys: BTreeMap<Vec<u8>, (Value, i64)>,
     /// How often each key was changed.
     pub changes: HashMap<Vec<u8>, u64>,
@@ -35,8 +36,20 @@ pub struct Store {
 const WRONG_TYPE: &str = "WRONGTYPE";
 
 impl Store {
-    /// Executes one command.
-    pub fn execute(&mut self, arguments: &[Bytes]) -> Reply {
+    /// Executes one command; `who` says for whom, where a key is watched by
+    /// people (`SIMULATION_KEY`).
+    pub fn execute(&mut self, who: &str, arguments: &[Bytes]) -> Reply {
+        let reply = self.execute_quietly(arguments);
+        if let Ok(key) = std::env::var("SIMULATION_KEY")
+            && arguments[1..].iter().any(|one| *one == key)
+        {
+            let value = self.keys.get(key.as_bytes());
+            println!("{} {who} {arguments:?} {reply:?}: {value:?}", self.region);
+        }
+        reply
+    }
+
+    fn execute_quietly(&mut self, arguments: &[Bytes]) -> Reply {
         let name = String::from_utf8_lossy(&arguments[0]).to_uppercase();
         let key = arguments.get(1).map(|key| key.to_vec()).unwrap_or_default();
         let reply = self.command(&name, &key, arguments);

@@ -106,7 +106,7 @@ impl Target for SimulatedTarget {
                 return Ok(Committed::Raced);
             }
             for (index, command) in commands.iter().enumerate() {
-                if let Reply::Error(error) = store.execute(&command.arguments) {
+                if let Reply::Error(error) = store.execute("replicator", &command.arguments) {
                     refused.push((index, error));
                 }
             }

@@ -118,7 +118,10 @@ impl World {
             let journal = memory();
             Rc::new(Region {
                 name: name.clone(),
-                store: Rc::default(),
+                store: Rc::new(RefCell::new(Store {
+                    region: name.clone(),
+                    ..Store::default()
+                })),
                 journal: Journal::Memory(Arc::clone(&journal)),
                 memory: journal,
                 mirrors: names

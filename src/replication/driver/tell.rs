@@ -43,7 +43,7 @@ impl<T: Target> Driver<T> {
         let partitions = self.options.own.partitions().max(1);
         for (one, value) in due.iter().zip(values) {
             let partition = partition_of(&one.key, partitions);
-            let included = included_for(&self.inlets, partition);
+            let included = included_for(&self.own, &self.inlets, partition);
             let newest = match self.engine.newest(one) {
                 known if known == Version::default() => floor,
                 known => known,

@@ -207,7 +207,7 @@ impl Engine {
             // it all will tell these keys when it hears of them.
             for operation in &operations.all {
                 let key = slice_of(arguments, operation.key);
-                self.tell(database, &key, Reason::Conflict, Default::default());
+                self.conflict(database, &key, change);
                 decision.lost.push(key);
             }
             return;
@@ -264,23 +264,17 @@ impl Engine {
         offset: Offset,
         operation: &Operation<'_>,
     ) {
-        let state = self.keys.entry(id).or_default();
+        let state = self.key(id);
         state.note(region, version, operation.kind, offset);
         match operation.kind {
-            Kind::Overwrite => {
-                self.counters.remove(&id);
-                if state.overwritten == version {
-                    self.included.remove(&id);
-                }
+            Kind::Overwrite if state.overwritten == version => self.set_included(id, None),
+            Kind::Element => {
+                let known = self.element(id.element(operation.element));
+                known.overwritten = known.overwritten.max(version);
             }
-            Kind::Element | Kind::ElementCounter => {
-                let element = id.element(operation.element);
-                let known = self.elements.entry(element).or_default();
-                if known.0 < version {
-                    *known = (version, operation.kind as u8);
-                } else if known.0 != version {
-                    known.1 |= operation.kind as u8;
-                }
+            Kind::ElementCounter => {
+                let known = self.element(id.element(operation.element));
+                known.counted = known.counted.max(version);
             }
             _ => {}
         }
@@ -290,6 +284,7 @@ impl Engine {
         Counted {
             region: change.region,
             offset: change.offset,
+            version: change.version,
             delta,
             at: self.now,
         }
@@ -297,6 +292,11 @@ impl Engine {
 
     /// Whether a flush is newer than those before; notes it.
     pub(super) fn flush(&mut self, which: Option<u32>, version: Version) -> bool {
+        if let Some(undo) = &mut self.undo
+            && undo.flushed.is_none()
+        {
+            undo.flushed = Some(self.flushed.clone());
+        }
         let known = self.flushed.entry(which.unwrap_or(u32::MAX)).or_default();
         let is_newer = *known < version;
         *known = version.max(*known);
@@ -334,15 +334,13 @@ impl Engine {
         let in_flight = self.writers.any_unsettled(&state.unsettled);
         let mut verdict = Verdict::Apply;
         if matches!(kind, Kind::Element | Kind::ElementCounter)
-            && let Some((newest, kinds)) = self.elements.get(&id.element(operation.element))
-            && version < *newest
+            && let Some(known) = self.elements.get(&id.element(operation.element))
         {
-            match (kind, *kinds) {
-                (Kind::Element, kinds) if kinds & Kind::ElementCounter as u8 != 0 => {
-                    verdict = Verdict::Lost;
-                }
-                (Kind::ElementCounter, kinds) if kinds & Kind::ElementCounter as u8 != 0 => {}
-                _ => return Verdict::Older,
+            if version < known.overwritten {
+                return Verdict::Older;
+            }
+            if kind == Kind::Element && version < known.counted {
+                verdict = Verdict::Lost;
             }
         }
         let mut is_conflict = verdict == Verdict::Lost && newer.own != 0;
@@ -364,14 +362,15 @@ impl Engine {
             }
         }
         if is_conflict {
-            self.tell(
-                database,
-                &Bytes::copy_from_slice(key),
-                Reason::Conflict,
-                Default::default(),
-            );
+            self.conflict(database, &Bytes::copy_from_slice(key), change);
         }
         verdict
+    }
+
+    /// Has a key told that a change is in conflict about.
+    fn conflict(&mut self, database: u32, key: &Bytes, change: &Change) {
+        let cause = Some((change.region, change.offset));
+        self.tell(database, key, Reason::Conflict, Default::default(), cause);
     }
 
     /// Whether the value that a key was last overwritten with includes a change,
@@ -433,40 +432,33 @@ impl Engine {
         let in_flight = self.writers.any_unsettled(&state.unsettled);
         if is_lost {
             if is_conflict {
-                self.tell(
-                    database,
-                    &snapshot.key,
-                    Reason::Conflict,
-                    Default::default(),
-                );
+                self.conflict(database, &snapshot.key, change);
             }
             decision.lost.push(snapshot.key.clone());
             return;
         }
         if in_flight {
             // What is under way is not in it, and may be executed after it.
-            self.tell(
-                database,
-                &snapshot.key,
-                Reason::Conflict,
-                Default::default(),
-            );
+            self.conflict(database, &snapshot.key, change);
         }
+        let written = self
+            .keys
+            .get(&id)
+            .map_or(Version::default(), |one| one.written);
         let added = self.counters.get(&id).map_or(0, |counted| {
             let missing = counted
                 .iter()
-                .filter(|one| through(one.region) <= one.offset);
+                .filter(|one| written < one.version && through(one.region) <= one.offset);
             missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
         });
-        if let Some(counted) = self.counters.get_mut(&id) {
-            counted.retain(|one| through(one.region) <= one.offset);
-        }
-        let state = self.keys.entry(id).or_default();
-        state.note(change.region, version, Kind::Overwrite, change.offset);
+        let state = self.key(id);
+        state.overwritten = version.max(state.overwritten);
         for mark in &mut state.marks {
-            mark.kinds = 0;
+            if mark.offset < through(mark.region) {
+                mark.kinds = 0;
+            }
         }
-        self.included.insert(id, included);
+        self.set_included(id, Some(included));
         decision
             .commands
             .push(self.restore(database, snapshot, change));

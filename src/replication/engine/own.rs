@@ -77,7 +77,13 @@ impl Engine {
                 element: id,
             };
             if self.unsettle(id, unsettled) {
-                self.tell(record.database, key, Reason::Overlap, Duration::ZERO);
+                self.tell(
+                    record.database,
+                    key,
+                    Reason::Overlap,
+                    Duration::ZERO,
+                    cause(place),
+                );
             }
         }
     }
@@ -106,18 +112,36 @@ impl Engine {
                 if is_final {
                     // Others have applied more than was done.
                     for key in own_keys() {
-                        self.tell(database, &key, Reason::Rejected, Duration::ZERO);
+                        self.tell(
+                            database,
+                            &key,
+                            Reason::Rejected,
+                            Duration::ZERO,
+                            cause(place),
+                        );
                     }
                 } else {
                     self.own_commands(place, database, version, &effects.commands, None);
                 }
                 for key in &effects.unknown_keys {
-                    self.tell(database, key, Reason::Unresolved, Duration::ZERO);
+                    self.tell(
+                        database,
+                        key,
+                        Reason::Unresolved,
+                        Duration::ZERO,
+                        cause(place),
+                    );
                 }
             }
             Some(Result::Rejected(_)) => {
                 for key in own_keys().iter().filter(|_| is_final || open.is_none()) {
-                    self.tell(database, key, Reason::Rejected, Duration::ZERO);
+                    self.tell(
+                        database,
+                        key,
+                        Reason::Rejected,
+                        Duration::ZERO,
+                        cause(place),
+                    );
                 }
             }
             Some(Result::Unknown(unknown)) => {
@@ -131,15 +155,22 @@ impl Engine {
                     false => Duration::ZERO,
                 };
                 for key in keys {
-                    self.tell(database, &key, Reason::Unresolved, delay);
-                    let id = KeyId::of(database, &key);
-                    let operation = whole(&key);
-                    self.note(id, OWN, version, place.1, &operation);
+                    self.tell(database, &key, Reason::Unresolved, delay, cause(place));
+                    if !is_final {
+                        let id = KeyId::of(database, &key);
+                        self.note(id, OWN, version, place.1, &whole(&key));
+                    }
                 }
             }
             None => {
                 for key in own_keys() {
-                    self.tell(database, &key, Reason::Unresolved, UNKNOWN_DELAY);
+                    self.tell(
+                        database,
+                        &key,
+                        Reason::Unresolved,
+                        UNKNOWN_DELAY,
+                        cause(place),
+                    );
                 }
             }
         }
@@ -148,17 +179,18 @@ impl Engine {
     fn own_snapshot(&mut self, record: &v1::Record, snapshot: &v1::Snapshot) {
         let id = KeyId::of(record.database, &snapshot.key);
         let version = Version::of_snapshot(record, snapshot);
+        let named = |applied: &v1::Applied| {
+            let region = self.names.iter().position(|name| *name == applied.region)?;
+            Some((RegionId(region as u8), applied.next_offset))
+        };
+        let included: Vec<_> = snapshot.applied.iter().filter_map(named).collect();
         let state = self.keys.entry(id).or_default();
         state.is_read = false;
         if state.overwritten < version {
-            state.overwrite(version);
-            let named = |applied: &v1::Applied| {
-                let region = self.names.iter().position(|name| *name == applied.region)?;
-                Some((RegionId(region as u8), applied.next_offset))
-            };
-            let included = snapshot.applied.iter().filter_map(named).collect();
-            self.included.insert(id, included);
+            state.overwritten = version;
+            self.included.insert(id, included.clone());
         }
+        self.note_told(id, included);
     }
 
     /// Notes commands that have been or will be executed; `sequence` is their
@@ -221,6 +253,7 @@ impl Engine {
             let counted = Counted {
                 region: OWN,
                 offset: place.1,
+                version,
                 delta: operation.delta,
                 at: self.now,
             };
@@ -254,8 +287,12 @@ impl Engine {
         } else {
             return;
         };
-        self.tell(database, key, reason, Duration::ZERO);
+        self.tell(database, key, reason, Duration::ZERO, cause(place));
     }
+}
+
+fn cause(place: Place) -> Option<(RegionId, Offset)> {
+    Some((OWN, place.1))
 }
 
 /// Whether nobody saw the reply, so that the datastore may not be done with it.

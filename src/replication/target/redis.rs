@@ -188,7 +188,27 @@ impl Target for Redis {
         if error(&replies[0]).is_some() {
             return Err(self.unexpected(&replies[0]));
         }
-        Ok(text(&replies[1]).is_some_and(|found| found == holder))
+        if text(&replies[1]).is_none_or(|found| found != holder) {
+            return Ok(false);
+        }
+        // Changing it fails whatever is on its way through another connection.
+        let client = self.client().await?;
+        client.push(&[b"WATCH", &lease]);
+        client.push(&[b"GET", &lease]);
+        let replies = self.exchange().await?;
+        if text(&replies[1]).is_none_or(|found| found != holder) {
+            return Ok(false);
+        }
+        let client = self.client().await?;
+        client.push(&[b"MULTI"]);
+        client.push(&[b"SET", &lease, &holder, b"PX", time.as_bytes()]);
+        client.push(&[b"EXEC"]);
+        let replies = self.exchange().await?;
+        match elements(&replies[2]) {
+            Some(_) => Ok(true),
+            None if error(&replies[2]).is_none() => Ok(false),
+            None => Err(self.unexpected(&replies[2])),
+        }
     }
 
     async fn resign(&mut self) {
