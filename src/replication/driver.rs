@@ -78,6 +78,8 @@ pub struct Driver<T> {
     pub(super) outlet: Outlet,
     /// The own region's journals, by partition.
     own: Vec<Feed>,
+    /// The newest sequence of each writer there: what comes again is a copy.
+    own_seen: HashMap<(u32, u64), u64>,
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
     pub(super) metrics: Metrics,
     /// What was last written of how far it is.
@@ -133,6 +135,7 @@ impl<T: Target> Driver<T> {
             engine,
             outlet,
             own: Vec::new(),
+            own_seen: HashMap::new(),
             inlets: Vec::new(),
             metrics: Metrics::new(&options.namespace),
             told: HashMap::new(),
@@ -385,6 +388,11 @@ impl<T: Target> Driver<T> {
 
     fn note_own(&mut self, partition: u32, found: Vec<Found>) {
         for Found { offset, record } in found {
+            let seen = self.own_seen.entry((partition, record.writer)).or_insert(0);
+            if record.sequence <= *seen {
+                continue;
+            }
+            *seen = record.sequence;
             self.outlet.observe(record.hlc);
             self.engine.own(partition, offset, &record);
         }

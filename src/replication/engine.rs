@@ -118,6 +118,8 @@ pub struct Again {
     pub command: Command,
     /// Its key.
     pub key: Bytes,
+    /// Not before.
+    pub at: Duration,
 }
 
 /// A change to a counter.
@@ -150,6 +152,8 @@ struct Undo {
     elements: KeyMap<Element>,
     included: KeyMap<Option<Included>>,
     flushed: Option<HashMap<u32, Version>>,
+    /// The counters that were added to, once for each time.
+    counted: Vec<KeyId>,
 }
 
 /// How the state of one namespace, or of one partition of it, comes about.
@@ -249,6 +253,9 @@ impl Engine {
         if let Some(flushed) = undo.flushed {
             self.flushed = flushed;
         }
+        for id in undo.counted {
+            self.counters.get_mut(&id).and_then(Vec::pop);
+        }
     }
 
     fn key(&mut self, id: KeyId) -> &mut KeyState {
@@ -338,14 +345,14 @@ impl Engine {
         let is_ready = |(id, due): (&KeyId, &Due)| {
             let state = self.keys.get(id);
             let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
-            (due.at <= now && !unsettled).then_some(*id)
+            let waits = unsettled || self.again.contains_key(id);
+            (due.at <= now && !waits).then_some(*id)
         };
         let ready: Vec<KeyId> = self.due.iter().filter_map(is_ready).take(count).collect();
         let mut taken = Vec::with_capacity(ready.len());
         for id in ready {
             if let Some(due) = self.due.remove(&id) {
                 self.keys.entry(id).or_default().is_read = true;
-                self.again.remove(&id);
                 taken.push(due);
             }
         }
@@ -390,10 +397,11 @@ impl Engine {
 
     /// The overwrites to be applied again whose time has come.
     pub(super) fn take_again(&mut self) -> Vec<Again> {
-        let is_ready = |(id, _): (&KeyId, &Again)| {
+        let now = self.now;
+        let is_ready = |(id, again): (&KeyId, &Again)| {
             let state = self.keys.get(id);
             let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
-            (!unsettled).then_some(*id)
+            (!unsettled && again.at <= now).then_some(*id)
         };
         let ready: Vec<KeyId> = self.again.iter().filter_map(is_ready).collect();
         let mut taken = Vec::with_capacity(ready.len());
@@ -413,10 +421,13 @@ impl Engine {
         taken
     }
 
-    /// An overwrite could not be applied again yet.
+    /// Has an overwrite applied again.
     pub(super) fn again_later(&mut self, again: Again) {
         let id = KeyId::of(again.command.database, &again.key);
-        self.again.entry(id).or_insert(again);
+        match self.again.get(&id) {
+            Some(known) if again.version < known.version => {}
+            _ => drop(self.again.insert(id, again)),
+        }
     }
 
     /// Whether nothing came after an overwrite.
@@ -434,6 +445,12 @@ impl Engine {
         self.keys
             .get(&id)
             .map_or(Version::default(), KeyState::newest)
+    }
+
+    /// When a key was last overwritten by a change.
+    pub(super) fn written(&self, due: &Due) -> Version {
+        let state = self.keys.get(&KeyId::of(due.database, &due.key));
+        state.map_or(Version::default(), |state| state.written)
     }
 
     /// Whether a key is about to be told.
@@ -459,8 +476,8 @@ impl Engine {
 
     /// Treats the changes of writers that have not been heard of as settled.
     pub(super) fn bury(&mut self, silence: Duration) {
-        for (database, key) in self.writers.bury(self.now, silence) {
-            self.tell_surely(database, &key, Reason::DeadWriter);
+        for (writer, open) in self.writers.bury(self.now, silence) {
+            self.unresolved(writer, &open, Reason::DeadWriter, Duration::ZERO);
         }
     }
 

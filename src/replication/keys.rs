@@ -93,6 +93,8 @@ pub struct KeyState {
     pub overwritten: Version,
     /// When it was last overwritten by a change.
     pub written: Version,
+    /// Where the last snapshot of another region is that it was restored from.
+    pub restored: Option<(RegionId, Offset)>,
     /// The changes of each region.
     pub marks: SmallVec<[Mark; 2]>,
     /// The own region's changes that are not settled.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::keys::Unsettled;
+use crate::journal::Offset;
+use crate::mutation::v1;
 
 /// The own region's writers.
 #[derive(Debug, Default)]
@@ -32,6 +34,10 @@ pub struct Open {
     pub is_final: bool,
     /// Its clock.
     pub hlc: u64,
+    /// What it does, where that is final.
+    pub commands: Vec<v1::Command>,
+    /// Where it is in the own journal.
+    pub place: (u32, Offset),
 }
 
 impl Writers {
@@ -77,17 +83,15 @@ impl Writers {
         changes.iter().any(is_open)
     }
 
-    /// Ends the writers that have not been heard of for so long; returns the
-    /// keys of what they left unsettled.
-    pub fn bury(&mut self, now: Duration, silence: Duration) -> Vec<(u32, Bytes)> {
+    /// Ends the writers that have not been heard of for so long; returns what
+    /// they left unsettled.
+    pub fn bury(&mut self, now: Duration, silence: Duration) -> Vec<(u64, Open)> {
         let mut left = Vec::new();
-        self.0.retain(|_, writer| {
+        self.0.retain(|id, writer| {
             if now < writer.heard + silence {
                 return true;
             }
-            for open in writer.open.drain(..) {
-                left.extend(open.keys.into_iter().map(|key| (open.database, key)));
-            }
+            left.extend(writer.open.drain(..).map(|open| (*id, open)));
             false
         });
         left
@@ -105,6 +109,8 @@ mod tests {
             keys: vec![Bytes::from(format!("k{sequence}"))],
             is_final: true,
             hlc: 0,
+            commands: Vec::new(),
+            place: (0, 0),
         }
     }
 
@@ -119,9 +125,10 @@ mod tests {
         writers.heard(7, 1, second);
         assert!(writers.is_settled(7, 1) && !writers.is_settled(7, 2));
         assert!(writers.find(7, 1).is_none() && writers.find(7, 2).is_some());
-        assert_eq!(writers.bury(second * 2, second * 2), []);
+        assert!(writers.bury(second * 2, second * 2).is_empty());
         let left = writers.bury(second * 4, second * 2);
-        assert_eq!(left, [(0, Bytes::from("k2"))]);
+        assert_eq!(left.len(), 1);
+        assert_eq!((left[0].0, left[0].1.sequence), (7, 2));
         assert!(writers.is_settled(7, 2));
     }
 }

@@ -44,6 +44,7 @@ impl<T: Target> Driver<T> {
         for (one, value) in due.iter().zip(values) {
             let partition = partition_of(&one.key, partitions);
             let included = included_for(&self.own, &self.inlets, partition);
+            let written = self.engine.written(one);
             let newest = match self.engine.newest(one) {
                 known if known == Version::default() => floor,
                 known => known,
@@ -54,6 +55,8 @@ impl<T: Target> Driver<T> {
                 expires_at: value.expires_at_ms,
                 content_hlc: newest.hlc,
                 content_writer: newest.writer,
+                written_hlc: written.hlc,
+                written_writer: written.writer,
                 applied: applied_of(&self.engine.names, &included, partition),
             };
             let hlc = self.outlet.snapshot(now_ms, one.database, &snapshot);

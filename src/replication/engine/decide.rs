@@ -54,8 +54,6 @@ pub struct Decision {
     pub older: u64,
     /// Keys for which the change was given up.
     pub lost: Vec<Bytes>,
-    /// What it adds to counters, once it is done.
-    counted: Vec<(KeyId, Counted)>,
     /// Overwrites that are done again later.
     again: Vec<Again>,
 }
@@ -143,12 +141,8 @@ impl Engine {
 
     /// Notes that what was decided is done.
     pub fn done(&mut self, decision: Decision) {
-        for (id, counted) in decision.counted {
-            self.count(id, counted);
-        }
         for again in decision.again {
-            let id = KeyId::of(again.command.database, &again.key);
-            self.again.insert(id, again);
+            self.again_later(again);
         }
     }
 
@@ -158,6 +152,9 @@ impl Engine {
             all.remove(0);
         }
         all.push(counted);
+        if let Some(undo) = &mut self.undo {
+            undo.counted.push(id);
+        }
     }
 
     pub(super) fn operations_of<'a>(&self, arguments: &'a [Bytes]) -> Operations<'a> {
@@ -237,9 +234,8 @@ impl Engine {
         let id = KeyId::of(database, operation.key);
         self.note(id, change.region, change.version, change.offset, operation);
         if operation.kind == Kind::Counter {
-            decision
-                .counted
-                .push((id, self.counted(change, operation.delta)));
+            let counted = self.counted(change, operation.delta);
+            self.count(id, counted);
         }
         if verdict == Verdict::Twice {
             let key = slice_of(arguments, operation.key);
@@ -252,6 +248,7 @@ impl Engine {
                     arguments: cut.cut(arguments, of_key),
                 },
                 key,
+                at: self.now,
             });
         }
     }
@@ -327,7 +324,8 @@ impl Engine {
         let id = KeyId::of(database, key);
         let is_included = self.is_included(id, change.region, change.offset);
         let state = self.keys.entry(id).or_default();
-        if version < state.overwritten && (kind == Kind::Overwrite || is_included) {
+        let is_older = version < state.overwritten;
+        if version < state.written || is_older && (kind == Kind::Overwrite || is_included) {
             return Verdict::Older;
         }
         let newer = state.newer_than(change.region, version);
@@ -453,6 +451,8 @@ impl Engine {
         });
         let state = self.key(id);
         state.overwritten = version.max(state.overwritten);
+        state.written = written.max(state.written);
+        state.restored = Some((change.region, change.offset));
         for mark in &mut state.marks {
             if mark.offset < through(mark.region) {
                 mark.kinds = 0;

@@ -8,7 +8,7 @@ use super::super::keys::{KeyId, Unsettled, commutes};
 use super::super::version::{OWN, RegionId, Version};
 use super::super::writers::Open;
 use super::decide::{flushes, selected, slice_of};
-use super::{Counted, Engine, Reason, UNKNOWN_DELAY};
+use super::{Again, Command, Counted, Engine, Reason, UNKNOWN_DELAY};
 use crate::journal::Offset;
 use crate::mutation::operation::{Kind, Operation};
 use crate::mutation::outcome::{NO_REPLY, TOLD_AGAIN};
@@ -55,6 +55,11 @@ impl Engine {
                 keys: mutation.keys.clone(),
                 is_final: mutation.r#final,
                 hlc: record.hlc,
+                commands: match mutation.r#final {
+                    true => mutation.commands.clone(),
+                    false => Vec::new(),
+                },
+                place,
             },
         );
         let version = Version::of(record);
@@ -145,21 +150,26 @@ impl Engine {
                 }
             }
             Some(Result::Unknown(unknown)) => {
-                let keys = match unknown.keys.is_empty() {
-                    true => own_keys(),
-                    false => unknown.keys.clone(),
-                };
                 // Keys that were asked for are read when the reply was seen.
                 let delay = match is_lost(unknown) {
                     true => UNKNOWN_DELAY,
                     false => Duration::ZERO,
                 };
-                for key in keys {
-                    self.tell(database, &key, Reason::Unresolved, delay, cause(place));
-                    if !is_final {
-                        let id = KeyId::of(database, &key);
-                        self.note(id, OWN, version, place.1, &whole(&key));
+                match open.as_ref().filter(|open| open.is_final) {
+                    Some(open) => {
+                        self.unresolved(record.writer, open, Reason::Unresolved, delay);
+                        return;
                     }
+                    None if unknown.keys.is_empty() => {}
+                    None => {
+                        for key in &unknown.keys {
+                            self.unknown(place, database, version, key, delay);
+                        }
+                        return;
+                    }
+                }
+                for key in own_keys() {
+                    self.unknown(place, database, version, &key, delay);
                 }
             }
             None => {
@@ -171,6 +181,61 @@ impl Engine {
                         UNKNOWN_DELAY,
                         cause(place),
                     );
+                }
+            }
+        }
+    }
+
+    /// What became of a key is not known.
+    fn unknown(
+        &mut self,
+        place: Place,
+        database: u32,
+        version: Version,
+        key: &Bytes,
+        delay: Duration,
+    ) {
+        self.tell(database, key, Reason::Unresolved, delay, cause(place));
+        let id = KeyId::of(database, key);
+        self.note(id, OWN, version, place.1, &whole(key));
+    }
+
+    /// A final change was executed or not. What it overwrites it overwrites
+    /// again: others have done so. Of anything else the value is told.
+    pub(super) fn unresolved(&mut self, writer: u64, open: &Open, reason: Reason, delay: Duration) {
+        let mut database = open.database;
+        let version = Version {
+            hlc: open.hlc,
+            writer,
+            snapshot: 0,
+        };
+        if !open.is_final {
+            for key in &open.keys {
+                self.unknown(open.place, database, version, key, delay);
+            }
+            return;
+        }
+        for command in &open.commands {
+            let arguments = &command.arguments;
+            if let Some(selected) = selected(arguments) {
+                database = selected;
+                continue;
+            }
+            let operations = self.operations_of(arguments);
+            for (index, operation) in operations.all.iter().enumerate() {
+                let key = slice_of(arguments, operation.key);
+                match operation.kind {
+                    Kind::Flush => {}
+                    Kind::Overwrite => self.again_later(Again {
+                        version,
+                        command: Command {
+                            database,
+                            arguments: operations.cut(arguments, |at| at == index),
+                        },
+                        key,
+                        at: self.now + delay,
+                    }),
+                    _ => self.tell(database, &key, reason, delay, cause(open.place)),
                 }
             }
         }
@@ -188,6 +253,11 @@ impl Engine {
         state.is_read = false;
         if state.overwritten < version {
             state.overwritten = version;
+            state.written = state.written.max(Version {
+                hlc: snapshot.written_hlc,
+                writer: snapshot.written_writer,
+                snapshot: 0,
+            });
             self.included.insert(id, included.clone());
         }
         self.note_told(id, included);
@@ -244,8 +314,15 @@ impl Engine {
                 .marks
                 .iter()
                 .filter(|mark| mark.region != OWN && state.overwritten <= mark.newest)
-                .filter(|mark| !commutes(kind, mark.kinds) || mark.newest == state.overwritten)
+                .filter(|mark| {
+                    !commutes(kind, mark.kinds)
+                        || mark.newest == state.overwritten
+                        // It may be of this element.
+                        || kind == Kind::ElementCounter && mark.kinds & Kind::Element as u8 != 0
+                })
                 .map(|mark| (mark.region, mark.offset))
+                // A snapshot says itself which counts it lacks.
+                .chain(state.restored.filter(|_| kind != Kind::Counter))
                 .collect(),
         };
         self.note(id, OWN, version, place.1, operation);
