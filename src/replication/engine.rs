@@ -453,6 +453,18 @@ impl Engine {
         state.map_or(Version::default(), |state| state.written)
     }
 
+    /// What a key's value includes, where it was restored from a snapshot that
+    /// includes more than was applied here.
+    pub(super) fn merge_included(&self, due: &Due, applied: &mut Included) {
+        let restored = self.included.get(&KeyId::of(due.database, &due.key));
+        for (region, through) in restored.into_iter().flatten() {
+            match applied.iter_mut().find(|(other, _)| other == region) {
+                Some((_, known)) => *known = through.max(known).to_owned(),
+                None => applied.push((*region, *through)),
+            }
+        }
+    }
+
     /// Whether a key is about to be told.
     pub(super) fn is_due(&self, database: u32, key: &[u8]) -> bool {
         self.due.contains_key(&KeyId::of(database, key))

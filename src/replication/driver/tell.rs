@@ -43,7 +43,8 @@ impl<T: Target> Driver<T> {
         let partitions = self.options.own.partitions().max(1);
         for (one, value) in due.iter().zip(values) {
             let partition = partition_of(&one.key, partitions);
-            let included = included_for(&self.own, &self.inlets, partition);
+            let mut included = included_for(&self.own, &self.inlets, partition);
+            self.engine.merge_included(one, &mut included);
             let written = self.engine.written(one);
             let newest = match self.engine.newest(one) {
                 known if known == Version::default() => floor,
