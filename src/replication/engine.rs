@@ -166,6 +166,9 @@ pub struct Engine {
     included: KeyMap<Included>,
     /// What the value included that a key was last told with by this region.
     told: KeyMap<Included>,
+    /// Keys that the own region's commands have changed together with one: what
+    /// is wrong with it is wrong with them.
+    companions: KeyMap<Vec<(u32, Bytes)>>,
     undo: Option<Undo>,
     /// When each database was last emptied.
     flushed: HashMap<u32, Version>,
@@ -213,6 +216,7 @@ impl Engine {
             counters: KeyMap::default(),
             included: KeyMap::default(),
             told: KeyMap::default(),
+            companions: KeyMap::default(),
             undo: None,
             flushed: HashMap::new(),
             writers: Writers::default(),
@@ -299,6 +303,9 @@ impl Engine {
             return;
         }
         let id = KeyId::of(database, key);
+        for (database, companion) in self.companions.remove(&id).unwrap_or_default() {
+            self.tell(database, &companion, reason, delay, None);
+        }
         if let Some(cause) = cause
             && self.told.get(&id).is_some_and(|told| covers(told, cause))
         {
@@ -508,6 +515,7 @@ impl Engine {
         let keys = &self.keys;
         self.included.retain(|id, _| keys.contains_key(id));
         self.told.retain(|id, _| keys.contains_key(id));
+        self.companions.retain(|id, _| keys.contains_key(id));
         let horizon = self.now.saturating_sub(Duration::from_secs(120));
         self.counters.retain(|id, counted| {
             counted.retain(|one| horizon <= one.at);

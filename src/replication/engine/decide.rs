@@ -453,11 +453,6 @@ impl Engine {
         state.overwritten = version.max(state.overwritten);
         state.written = written.max(state.written);
         state.restored = Some((change.region, change.offset));
-        for mark in &mut state.marks {
-            if mark.offset < through(mark.region) {
-                mark.kinds = 0;
-            }
-        }
         self.set_included(id, Some(included));
         decision
             .commands

@@ -287,6 +287,16 @@ impl Engine {
                     continue;
                 }
                 let key = slice_of(arguments, operation.key);
+                if operation.kind == Kind::Ordered && operations.all.len() > 1 {
+                    let others = operations.all.iter().filter(|one| one.key != operation.key);
+                    let others = others.map(|one| (database, slice_of(arguments, one.key)));
+                    let known = self
+                        .companions
+                        .entry(KeyId::of(database, &key))
+                        .or_default();
+                    known.extend(others);
+                    known.dedup();
+                }
                 self.own_operation(place, database, version, operation, &key, sequence);
             }
         }
