@@ -58,6 +58,9 @@ const RACES_SMALLER: u32 = 2;
 /// are told.
 const RACES_MAX: u32 = 12;
 
+/// How long a change waits for what is under way.
+const WAIT: Duration = Duration::from_millis(2);
+
 /// The first pause after the datastore failed.
 const BACKOFF: Duration = Duration::from_millis(20);
 
@@ -490,7 +493,7 @@ impl<T: Target> Driver<T> {
         self.target.watch(&keys).await?;
         self.catch_up().await;
         self.engine.begin();
-        let committed = self.decide_and_commit(&chosen, is_forced).await;
+        let committed = self.decide_and_commit(chosen, is_forced).await;
         if !matches!(committed, Ok(Committed::Done(_))) {
             self.engine.rollback();
         }
@@ -499,21 +502,33 @@ impl<T: Target> Driver<T> {
 
     async fn decide_and_commit(
         &mut self,
-        chosen: &[Chosen],
+        mut chosen: Vec<Chosen>,
         is_forced: bool,
     ) -> Result<Committed, TargetError> {
         let mut commands: Vec<Command> = Vec::new();
         // Of each change: where its commands end.
         let mut decisions: Vec<(usize, Decision)> = Vec::with_capacity(chosen.len());
-        for one in chosen {
+        // A change that has to wait keeps back what comes after it.
+        let mut waiting = vec![false; self.inlets.len()];
+        chosen.retain(|one| {
             let pending = &self.inlets[one.inlet].1.queue[one.at];
-            let Some(change) = &pending.change else {
-                continue;
+            let Some(change) = pending.change.as_ref().filter(|_| !waiting[one.inlet]) else {
+                return false;
             };
             let mut decision = self.engine.decide(change);
+            if decision.waits {
+                waiting[one.inlet] = true;
+                return false;
+            }
             commands.append(&mut decision.commands);
             decisions.push((commands.len(), decision));
+            true
+        });
+        if chosen.is_empty() {
+            tokio::time::sleep(WAIT).await;
+            return Ok(Committed::Raced);
         }
+        let chosen = &chosen[..];
         if is_forced {
             self.tell_keys_of(chosen);
         }

@@ -50,6 +50,8 @@ pub struct Decision {
     pub commands: Vec<Command>,
     /// Databases to be emptied of what is older; all of them, if none is given.
     pub flush: Option<(Option<u32>, Version)>,
+    /// It can't be decided before what is under way is settled.
+    pub waits: bool,
     /// Operations that are older than what there is.
     pub older: u64,
     /// Keys for which the change was given up.
@@ -436,8 +438,9 @@ impl Engine {
             return;
         }
         if in_flight {
-            // What is under way is not in it, and may be executed after it.
-            self.conflict(database, &snapshot.key, change);
+            // Whether what is under way would come on top of it is not known.
+            decision.waits = true;
+            return;
         }
         let written = self
             .keys

@@ -14,6 +14,9 @@ use crate::mutation::operation::{Kind, Operation};
 use crate::mutation::outcome::{NO_REPLY, TOLD_AGAIN};
 use crate::mutation::v1::{self, outcome::Result, record::Body};
 
+/// Keys that are remembered to have been changed with another.
+const COMPANIONS_MAX: usize = 32;
+
 /// A partition of the own journal, and an offset there.
 type Place = (u32, Offset);
 
@@ -294,8 +297,11 @@ impl Engine {
                         .companions
                         .entry(KeyId::of(database, &key))
                         .or_default();
-                    known.extend(others);
-                    known.dedup();
+                    for other in others {
+                        if known.len() < COMPANIONS_MAX && !known.contains(&other) {
+                            known.push(other);
+                        }
+                    }
                 }
                 self.own_operation(place, database, version, operation, &key, sequence);
             }
