@@ -382,7 +382,7 @@ impl Engine {
     pub(super) fn told(
         &mut self,
         due: &Due,
-        record_hlc: u64,
+        (record_hlc, teller): (u64, u64),
         floor: Version,
         included: Included,
     ) -> Version {
@@ -394,6 +394,7 @@ impl Engine {
         };
         let version = Version {
             snapshot: record_hlc,
+            teller,
             ..newest
         };
         state.overwritten = version.max(state.overwritten);

@@ -15,6 +15,8 @@ pub struct Version {
     pub writer: u64,
     /// The clock of the snapshot's record; 0 for other changes.
     pub snapshot: u64,
+    /// Who wrote that record; 0 for other changes.
+    pub teller: u64,
 }
 
 impl Version {
@@ -23,7 +25,7 @@ impl Version {
         Version {
             hlc: record.hlc,
             writer: record.writer,
-            snapshot: 0,
+            ..Version::default()
         }
     }
 
@@ -32,12 +34,14 @@ impl Version {
         match snapshot.content_hlc {
             0 => Version {
                 snapshot: record.hlc,
+                teller: record.writer,
                 ..Version::of(record)
             },
             hlc => Version {
                 hlc,
                 writer: snapshot.content_writer,
                 snapshot: record.hlc,
+                teller: record.writer,
             },
         }
     }
@@ -60,6 +64,7 @@ mod tests {
             hlc,
             writer,
             snapshot,
+            teller: 0,
         };
         let snapshot = version(5, 1, 9);
         assert!(version(5, 1, 0) < snapshot);

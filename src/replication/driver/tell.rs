@@ -61,7 +61,8 @@ impl<T: Target> Driver<T> {
                 applied: applied_of(&self.engine.names, &included, partition),
             };
             let hlc = self.outlet.snapshot(now_ms, one.database, &snapshot);
-            self.engine.told(one, hlc, floor, included);
+            let record = (hlc, self.outlet.id());
+            self.engine.told(one, record, floor, included);
             self.metrics.snapshot(one.reason);
         }
         if let Err(error) = self.outlet.append().await {

@@ -210,7 +210,7 @@ impl Engine {
         let version = Version {
             hlc: open.hlc,
             writer,
-            snapshot: 0,
+            ..Version::default()
         };
         if !open.is_final {
             for key in &open.keys {
@@ -259,7 +259,7 @@ impl Engine {
             state.written = state.written.max(Version {
                 hlc: snapshot.written_hlc,
                 writer: snapshot.written_writer,
-                snapshot: 0,
+                ..Version::default()
             });
             self.included.insert(id, included.clone());
         }
