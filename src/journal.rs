@@ -31,8 +31,8 @@ pub use kafka::{KafkaJournal, KafkaOptions, TopicOptions};
 pub use local::{LocalJournal, LocalOptions, Retention};
 pub use memory::{MemoryJournal, MemoryOptions};
 pub use remote::{
-    ClientTls, RemoteError, RemoteOptions, RemoteReader, RemoteServer, ServeError, ServeOptions,
-    ServedStats, ServerTls, TlsError, Token,
+    ClientTls, RemoteError, RemoteOptions, RemoteQueries, RemoteReader, RemoteServer, ServeError,
+    ServeOptions, ServedStats, ServerTls, TlsError, Token,
 };
 pub use spool::{First, SpoolJournal, SpoolOptions, SpoolStats};
 pub use statistics::{HistogramSnapshot, JournalStats};

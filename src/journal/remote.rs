@@ -30,7 +30,8 @@ use std::time::Duration;
 use super::Offset;
 
 pub use client::{
-    BACKOFF_MAX, CONNECT_TIMEOUT, PATIENCE, RemoteOptions, RemoteReader, WINDOW_BYTES,
+    BACKOFF_MAX, CONNECT_TIMEOUT, PATIENCE, RemoteOptions, RemoteQueries, RemoteReader,
+    WINDOW_BYTES,
 };
 pub use server::{CURSOR_GRACE, READERS_MAX, RemoteServer, ServeError, ServeOptions, ServedStats};
 pub use tls::{ClientTls, ServerTls, TlsError};

@@ -132,6 +132,48 @@ fn queries_are_answered_while_a_fetch_waits_and_while_none_is_read() {
 }
 
 #[test]
+fn others_ask_over_the_same_connection_while_records_are_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let journal = open(directory.path());
+        let server = serve(&journal);
+        let mut reader = RemoteReader::connect(options(server.address()), 0);
+        let askers: Vec<_> = (0..5)
+            .map(|_| {
+                let (mut queries, journal) = (reader.queries(), journal.clone());
+                tokio::spawn(async move {
+                    for _ in 0..100 {
+                        let before = journal.durable_through().map_or(0, |last| last + 1);
+                        let answer = within("an answer", queries.durable_next()).await;
+                        assert!(before <= answer.unwrap());
+                    }
+                })
+            })
+            .collect();
+        let reading = tokio::spawn(async move {
+            let found = read(&mut reader, 200).await;
+            (reader, found)
+        });
+        for number in 0..200 {
+            append(&journal, &numbered(number..number + 1));
+            tokio::task::yield_now().await;
+        }
+        for asker in askers {
+            asker.await.unwrap();
+        }
+        let (reader, found) = reading.await.unwrap();
+        assert_eq!(found, local(&journal, 0));
+        assert_eq!(server.stats()[0].readers, 1);
+        let mut queries = reader.queries();
+        drop(reader);
+        let error = within("an error", queries.durable_next())
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("its reader is gone"), "{error}");
+    });
+}
+
+#[test]
 fn a_time_is_found_as_in_the_journal_itself() {
     run(async {
         let journal = Journal::Memory(Arc::new(MemoryJournal::new(MemoryOptions::default())));

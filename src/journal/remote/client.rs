@@ -1,18 +1,18 @@
 //! Reads a journal that is served elsewhere.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 
 use super::super::{Offset, ReadBatch};
-use super::v1::query::What;
 use super::{ClientTls, RemoteError, SILENCE_MAX, Token};
-use state::{Down, Shared, State, Trouble};
+use state::{Shared, State, Trouble};
+
+pub use queries::RemoteQueries;
 
 mod link;
+mod queries;
 mod state;
 
 /// Bytes of records that are read ahead: enough for a fast link over an ocean
@@ -98,13 +98,8 @@ impl RemoteOptions {
 /// and its query is forgotten.
 #[derive(Debug)]
 pub struct RemoteReader {
-    shared: Arc<Shared>,
+    queries: RemoteQueries,
     task: JoinHandle<()>,
-    patience: Duration,
-    /// How many attempts had failed when the caller was last told.
-    told_attempts: u64,
-    /// When the caller was last told that there is no connection.
-    told_at: Instant,
 }
 
 impl RemoteReader {
@@ -113,15 +108,15 @@ impl RemoteReader {
     pub fn connect(mut options: RemoteOptions, from: Offset) -> RemoteReader {
         options.window_bytes = options.window_bytes.max(WINDOW_BYTES_MIN);
         let shared = Arc::new(Shared::new(State::new(&options, from)));
-        let patience = options.patience;
-        let task = tokio::spawn(link::run(Arc::clone(&shared), options));
-        RemoteReader {
-            shared,
-            task,
-            patience,
-            told_attempts: 0,
-            told_at: Instant::now(),
-        }
+        let queries = RemoteQueries::new(&shared, options.patience);
+        let task = tokio::spawn(link::run(shared, options));
+        RemoteReader { queries, task }
+    }
+
+    /// Asks over the same connection, from elsewhere and at the same time. It
+    /// does not keep the connection.
+    pub fn queries(&self) -> RemoteQueries {
+        self.queries.clone()
     }
 
     /// Puts the next records into `into`, in place of what it holds: at least
@@ -138,11 +133,11 @@ impl RemoteReader {
         bytes_max: usize,
     ) -> Result<(), RemoteError> {
         into.clear();
-        if self.shared.state().start_feed() {
-            self.shared.work.notify_one();
+        let shared = Arc::clone(self.shared());
+        if shared.state().start_feed() {
+            shared.work.notify_one();
         }
-        let shared = Arc::clone(&self.shared);
-        self.wait(move |state| {
+        let look = move |state: &mut State| {
             if state.take_records(into, bytes_max) {
                 if state.owes_credit() {
                     shared.work.notify_one();
@@ -150,148 +145,73 @@ impl RemoteReader {
                 return Some(Ok(()));
             }
             state.replaced().or_else(|| state.failure.take()).map(Err)
-        })
-        .await
+        };
+        self.queries.wait(look).await
     }
 
     /// The offset of the record that comes next.
     pub fn position(&self) -> Offset {
-        self.shared.state().position
+        self.shared().state().position
     }
 
     /// Goes on at another offset. One that is before what was acknowledged is
     /// needed again, if it is still there. Accepts a journal that was replaced.
     pub fn seek(&mut self, offset: Offset) {
-        self.shared.state().seek(offset);
-        self.shared.work.notify_one();
+        self.shared().state().seek(offset);
+        self.shared().work.notify_one();
     }
 
     /// Records before `needed` may be removed from the journal. Does not wait;
     /// told again after a lost connection.
     pub fn acknowledge(&mut self, needed: Offset) {
-        let mut state = self.shared.state();
+        let mut state = self.shared().state();
         if state.needed < needed {
             state.needed = needed;
             drop(state);
-            self.shared.work.notify_one();
+            self.shared().work.notify_one();
         }
     }
 
-    /// One past the last durable record, at some moment between the call and
-    /// the return: the server is asked. One round trip.
+    /// See [`RemoteQueries::durable_next`].
     pub async fn durable_next(&mut self) -> Result<Offset, RemoteError> {
-        self.ask(What::DurableNext(true)).await
+        self.queries.durable_next().await
     }
 
-    /// The first offset that can be read, likewise.
+    /// See [`RemoteQueries::first_offset`].
     pub async fn first_offset(&mut self) -> Result<Offset, RemoteError> {
-        self.ask(What::First(true)).await
+        self.queries.first_offset().await
     }
 
-    /// The first offset whose record has this hybrid logical clock or a later
-    /// one, likewise: see [`super::super::Journal::find`].
+    /// See [`RemoteQueries::find`].
     pub async fn find(&mut self, hlc: u64) -> Result<Offset, RemoteError> {
-        self.ask(What::Hlc(hlc)).await
+        self.queries.find(hlc).await
     }
 
-    /// One past the last durable record, as far as the server has told unasked:
-    /// at most a second old while there is a connection.
+    /// See [`RemoteQueries::durable_next_seen`].
     pub fn durable_next_seen(&self) -> Offset {
-        self.shared.state().durable_next
+        self.queries.durable_next_seen()
     }
 
     /// Whether there is a connection, as far as is known.
     pub fn is_connected(&self) -> bool {
-        self.shared.state().down.is_none()
+        self.queries.is_connected()
     }
 
     /// The journal's identity, once it is known: to be given as
     /// [`RemoteOptions::identity`] with a position that was kept.
     pub fn identity(&self) -> Option<u64> {
-        self.shared.state().identity
+        self.shared().state().identity
     }
 
-    fn ask(&mut self, what: What) -> impl Future<Output = Result<Offset, RemoteError>> {
-        let is_end = matches!(what, What::DurableNext(_));
-        self.shared.state().ask(what);
-        self.shared.work.notify_one();
-        self.wait(move |state| match state.replaced() {
-            // The others are for finding a place in the new one.
-            Some(error) if is_end => Some(Err(error)),
-            _ => state.take_answer(),
-        })
-    }
-
-    /// Waits until `look` finds something, or there is trouble to tell of.
-    async fn wait<T>(
-        &mut self,
-        mut look: impl FnMut(&mut State) -> Option<Result<T, RemoteError>>,
-    ) -> Result<T, RemoteError> {
-        loop {
-            let deadline = {
-                let mut state = self.shared.state();
-                if let Some(found) = look(&mut state) {
-                    return found;
-                }
-                match &state.down {
-                    None => None,
-                    Some(down) => match trouble(
-                        down,
-                        self.told_attempts,
-                        self.told_at + self.patience,
-                        self.patience,
-                    ) {
-                        Ok(deadline) => Some(deadline),
-                        Err(error) => {
-                            self.told_attempts = down.attempts;
-                            self.told_at = Instant::now();
-                            return Err(error);
-                        }
-                    },
-                }
-            };
-            let news = self.shared.news.notified();
-            match deadline {
-                None => news.await,
-                // Whether time or news: it is looked again.
-                Some(deadline) => drop(timeout_at(deadline, news).await),
-            }
-        }
+    fn shared(&self) -> &Arc<Shared> {
+        self.queries.shared()
     }
 }
 
 impl Drop for RemoteReader {
     fn drop(&mut self) {
         self.task.abort();
+        let gone = Trouble::Broken("its reader is gone".to_owned());
+        self.shared().lost(gone);
     }
-}
-
-/// What to tell of a connection that is down; or when to look again.
-fn trouble(
-    down: &Down,
-    told_attempts: u64,
-    not_before: Instant,
-    patience: Duration,
-) -> Result<Instant, RemoteError> {
-    if let Trouble::Refused(reason) = &down.trouble
-        && told_attempts < down.attempts
-    {
-        let reason = reason.clone();
-        return Err(RemoteError::Refused { reason });
-    }
-    let due = not_before.max(down.since + patience);
-    let now = Instant::now();
-    if now < due {
-        return Ok(due);
-    }
-    let since = now - down.since;
-    Err(match &down.trouble {
-        Trouble::Refused(reason) => RemoteError::Refused {
-            reason: reason.clone(),
-        },
-        Trouble::Broken(reason) => RemoteError::Unreachable {
-            since,
-            reason: reason.clone(),
-        },
-    })
 }

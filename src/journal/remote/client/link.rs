@@ -103,8 +103,7 @@ pub(super) async fn run(shared: Arc<Shared>, options: RemoteOptions) {
             }
             Err(error) => error,
         };
-        shared.state().lost(error.trouble());
-        shared.news.notify_one();
+        shared.lost(error.trouble());
         sleep(backoff.pause(random.next_u64())).await;
     }
 }
@@ -117,7 +116,7 @@ async fn connect(shared: &Shared, options: &RemoteOptions) -> Result<(Wire, Offs
     shared
         .state()
         .welcome(welcome.identity, welcome.durable_next);
-    shared.news.notify_one();
+    shared.tell();
     Ok((wire, needed))
 }
 
@@ -173,7 +172,6 @@ struct Session<'a> {
     /// What the server has been told.
     sent_feed: Option<u32>,
     sent_needed: Offset,
-    sent_query: Option<u32>,
 }
 
 impl Session<'_> {
@@ -190,7 +188,6 @@ impl Session<'_> {
             decompressor: None,
             sent_feed: None,
             sent_needed: needed,
-            sent_query: None,
         }
     }
 
@@ -225,13 +222,12 @@ impl Session<'_> {
     /// Tells the server what it has not been told.
     fn send_wishes(&mut self) {
         let mut state = self.shared.state();
-        if let Some(query) = &state.query
-            && query.answer.is_none()
-            && self.sent_query != Some(query.number)
-        {
-            let what = Some(query.what);
-            self.wire.push(query.number, Kind::Query(Query { what }));
-            self.sent_query = Some(query.number);
+        for query in &mut state.queries {
+            if !query.is_sent && query.answer.is_none() {
+                let what = Some(query.what);
+                self.wire.push(query.number, Kind::Query(Query { what }));
+                query.is_sent = true;
+            }
         }
         match state.feed {
             Some(feed) if self.sent_feed != Some(feed) => {
@@ -307,7 +303,8 @@ impl Session<'_> {
                 return Err(LinkError::Nonsense("records out of order"));
             }
             state.durable_next = durable_next;
-            self.shared.news.notify_one();
+            drop(state);
+            self.shared.tell();
         }
         Ok(())
     }
@@ -336,19 +333,16 @@ impl Session<'_> {
         if state.feed == Some(number) {
             state.feed = None;
             state.failure = Some(error);
-            self.shared.news.notify_one();
         } else {
-            drop(state);
-            self.answer(number, Err(error));
+            state.answer(number, Err(error));
         }
+        drop(state);
+        self.shared.tell();
     }
 
     fn answer(&self, number: u32, answer: Result<Offset, RemoteError>) {
-        let mut state = self.shared.state();
-        if let Some(query) = state.query.as_mut().filter(|query| query.number == number) {
-            query.answer = Some(answer);
-            self.shared.news.notify_one();
-        }
+        self.shared.state().answer(number, answer);
+        self.shared.tell();
     }
 }
 

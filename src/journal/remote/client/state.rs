@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::super::super::{Offset, ReadBatch};
@@ -13,14 +13,17 @@ use super::super::v1::query::What;
 use super::super::{RECORD_OVERHEAD_BYTES, RemoteError};
 use super::RemoteOptions;
 
+/// Queries of one reader that wait for their answers.
+const QUERIES_MAX: usize = 64;
+
 /// The state, and who is to look at it.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
     /// The caller wants something of the task.
     pub(super) work: Notify,
-    /// The task has something for the caller.
-    pub(super) news: Notify,
+    /// The task has something for whoever waits.
+    pub(super) news: watch::Sender<()>,
 }
 
 /// # Invariants
@@ -42,7 +45,7 @@ pub(super) struct State {
     pub(super) feed: Option<u32>,
     /// Why the feed ended, until the caller is told.
     pub(super) failure: Option<RemoteError>,
-    pub(super) query: Option<Asked>,
+    pub(super) queries: Vec<Asked>,
     last_number: u32,
     pub(super) durable_next: Offset,
     pub(super) identity: Option<u64>,
@@ -57,6 +60,8 @@ pub(super) struct State {
 pub(super) struct Asked {
     pub(super) number: u32,
     pub(super) what: What,
+    /// Over the connection there is.
+    pub(super) is_sent: bool,
     pub(super) answer: Option<Result<Offset, RemoteError>>,
 }
 
@@ -110,8 +115,19 @@ impl Shared {
         Shared {
             state: Mutex::new(state),
             work: Notify::new(),
-            news: Notify::new(),
+            news: watch::Sender::new(()),
         }
+    }
+
+    /// Has whoever waits look at the state.
+    pub(super) fn tell(&self) {
+        self.news.send_replace(());
+    }
+
+    /// There is no connection, or there is still none.
+    pub(super) fn lost(&self, trouble: Trouble) {
+        self.state().lost(trouble);
+        self.tell();
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -131,7 +147,7 @@ impl State {
             window: options.window_bytes,
             feed: None,
             failure: None,
-            query: None,
+            queries: Vec::new(),
             last_number: 0,
             durable_next: 0,
             identity: options.identity,
@@ -229,25 +245,46 @@ impl State {
         }
     }
 
-    pub(super) fn ask(&mut self, what: What) {
+    /// The number of a new query.
+    pub(super) fn ask(&mut self, what: What) -> Result<u32, RemoteError> {
+        if QUERIES_MAX <= self.queries.len() {
+            let reason = "too many queries at once".to_owned();
+            return Err(RemoteError::Refused { reason });
+        }
         let number = self.next_number();
-        self.query = Some(Asked {
+        self.queries.push(Asked {
             number,
             what,
+            is_sent: false,
             answer: None,
         });
+        Ok(number)
     }
 
-    pub(super) fn take_answer(&mut self) -> Option<Result<Offset, RemoteError>> {
-        self.query
-            .take_if(|query| query.answer.is_some())
-            .and_then(|query| query.answer)
+    /// The answer is here; of a query that was forgotten nothing becomes.
+    pub(super) fn answer(&mut self, number: u32, answer: Result<Offset, RemoteError>) {
+        let mut queries = self.queries.iter_mut();
+        if let Some(query) = queries.find(|query| query.number == number) {
+            query.answer = Some(answer);
+        }
+    }
+
+    pub(super) fn take_answer(&mut self, number: u32) -> Option<Result<Offset, RemoteError>> {
+        let mut queries = self.queries.iter_mut();
+        queries.find(|query| query.number == number)?.answer.take()
+    }
+
+    pub(super) fn forget(&mut self, number: u32) {
+        self.queries.retain(|query| query.number != number);
     }
 
     /// The server's journal has this identity; 0: it has none.
     pub(super) fn welcome(&mut self, identity: u64, durable_next: Offset) {
         self.down = None;
         self.durable_next = durable_next;
+        for query in &mut self.queries {
+            query.is_sent = false;
+        }
         match self.identity {
             _ if identity == 0 => {}
             None => self.identity = Some(identity),
@@ -267,7 +304,7 @@ impl State {
         })
     }
 
-    pub(super) fn lost(&mut self, trouble: Trouble) {
+    fn lost(&mut self, trouble: Trouble) {
         match &mut self.down {
             Some(down) => {
                 down.attempts += 1;
