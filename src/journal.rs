@@ -32,7 +32,7 @@ pub use local::{LocalJournal, LocalOptions, Retention};
 pub use memory::{MemoryJournal, MemoryOptions};
 pub use remote::{
     ClientTls, RemoteError, RemoteOptions, RemoteQueries, RemoteReader, RemoteServer, ServeError,
-    ServeOptions, ServedStats, ServerTls, TlsError, Token,
+    ServeOptions, ServedCounters, ServedStats, ServerTls, TlsError, Token,
 };
 pub use spool::{First, SpoolJournal, SpoolOptions, SpoolStats};
 pub use statistics::{HistogramSnapshot, JournalStats};

@@ -33,7 +33,9 @@ pub use client::{
     BACKOFF_MAX, CONNECT_TIMEOUT, PATIENCE, RemoteOptions, RemoteQueries, RemoteReader,
     WINDOW_BYTES,
 };
-pub use server::{CURSOR_GRACE, READERS_MAX, RemoteServer, ServeError, ServeOptions, ServedStats};
+pub use server::{
+    CURSOR_GRACE, READERS_MAX, RemoteServer, ServeError, ServeOptions, ServedCounters, ServedStats,
+};
 pub use tls::{ClientTls, ServerTls, TlsError};
 pub use token::Token;
 

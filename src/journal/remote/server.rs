@@ -114,6 +114,10 @@ pub struct RemoteServer {
     task: JoinHandle<()>,
 }
 
+/// What a [`RemoteServer`] has served; outlives it.
+#[derive(Debug, Clone)]
+pub struct ServedCounters(Arc<Shared>);
+
 /// What connections share.
 #[derive(Debug)]
 struct Shared {
@@ -183,14 +187,12 @@ impl RemoteServer {
 
     /// What was served so far, one entry a journal.
     pub fn stats(&self) -> Vec<ServedStats> {
-        let streams = self.shared.streams.iter();
-        let stats = streams.map(|stream| ServedStats {
-            namespace: stream.namespace.clone(),
-            records: stream.records.load(Ordering::Relaxed),
-            bytes: stream.bytes.load(Ordering::Relaxed),
-            readers: stream.readers.load(Ordering::Relaxed),
-        });
-        stats.collect()
+        self.counters().stats()
+    }
+
+    /// The same, for whoever looks now and then.
+    pub fn counters(&self) -> ServedCounters {
+        ServedCounters(Arc::clone(&self.shared))
     }
 
     /// Takes no more readers, sends those that are there what is durable by
@@ -202,6 +204,20 @@ impl RemoteServer {
         if let Err(error) = (&mut self.task).await {
             tracing::error!(%error, "serving the journal ended by a bug");
         }
+    }
+}
+
+impl ServedCounters {
+    /// What was served so far, one entry a journal.
+    pub fn stats(&self) -> Vec<ServedStats> {
+        let streams = self.0.streams.iter();
+        let stats = streams.map(|stream| ServedStats {
+            namespace: stream.namespace.clone(),
+            records: stream.records.load(Ordering::Relaxed),
+            bytes: stream.bytes.load(Ordering::Relaxed),
+            readers: stream.readers.load(Ordering::Relaxed),
+        });
+        stats.collect()
     }
 }
 
