@@ -42,6 +42,7 @@ pub use token::Token;
 mod client;
 mod frame;
 mod pulse;
+mod renewed;
 mod server;
 mod tls;
 mod token;

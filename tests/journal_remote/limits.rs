@@ -221,6 +221,44 @@ fn garbage_and_long_frames_harm_nobody() {
     });
 }
 
+/// By hand, as the client would not: a hello, and many questions in one go.
+#[test]
+fn who_asks_and_does_not_read_is_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let journal = open(directory.path());
+        let server = serve(&journal);
+        let address = server.address();
+        // Hello { namespace, reader }, and Query { durable_next }.
+        let hello = b"\x0a\x0d\x12\x08sessions\x1a\x01x";
+        let mut bytes = frame(0, hello);
+        // More than the buffers of both sides take.
+        bytes.extend(frame(1, b"\x22\x02\x08\x01").repeat(1_200_000));
+        let asking = tokio::task::spawn_blocking(move || {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let socket = socket.unwrap();
+            // What is answered does not fit, so it is not sent.
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket.connect(&address.into()).unwrap();
+            let mut stream = TcpStream::from(socket);
+            stream.set_write_timeout(Some(DEADLINE)).unwrap();
+            stream.write_all(&bytes).is_err()
+        });
+        assert!(within("the end", asking).await.unwrap());
+        until("the reader to be gone", || server.stats()[0].readers == 0).await;
+    });
+}
+
+fn frame(number: u32, body: &[u8]) -> Vec<u8> {
+    let mut frame = b"WJ\x01\0".to_vec();
+    frame.extend(number.to_be_bytes());
+    frame.extend((body.len() as u32).to_be_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame), body);
+    frame.extend(checksum.to_be_bytes());
+    frame.extend(body);
+    frame
+}
+
 #[test]
 fn garbage_from_a_server_is_told() {
     run(async {

@@ -64,3 +64,25 @@ fn throughput_is_printed() {
         });
     }
 }
+
+#[test]
+fn delay_is_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let journal = open(directory.path());
+        let server = serve(&journal);
+        let mut reader = RemoteReader::connect(options(server.address()), 0);
+        let mut batch = ReadBatch::default();
+        let mut delays = Vec::new();
+        for number in 0..500 {
+            append(&journal, &[record(number)]);
+            let durable = Instant::now();
+            reader.next_batch(&mut batch, 1).await.unwrap();
+            delays.push(durable.elapsed());
+        }
+        delays.sort();
+        let (half, most) = (delays[250], delays[495]);
+        println!("from durable to read elsewhere: p50 {half:?}, p99 {most:?}");
+        assert!(half < Duration::from_millis(50), "{half:?}");
+    });
+}

@@ -134,10 +134,10 @@ impl RemoteReader {
     ) -> Result<(), RemoteError> {
         into.clear();
         let shared = Arc::clone(self.shared());
-        if shared.state().start_feed() {
-            shared.work.notify_one();
-        }
         let look = move |state: &mut State| {
+            if state.start_feed() {
+                shared.work.notify_one();
+            }
             if state.take_records(into, bytes_max) {
                 if state.owes_credit() {
                     shared.work.notify_one();

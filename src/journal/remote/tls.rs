@@ -10,6 +10,8 @@ use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::renewed::Renewed;
+
 /// Why certificates or keys can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -38,37 +40,42 @@ pub enum TlsError {
     Name(String),
 }
 
-/// The certificate and the key that a server shows.
-#[derive(Clone)]
-pub struct ServerTls(pub(super) TlsAcceptor);
+/// The certificate and the key that a server shows. Files that are renewed are
+/// read again.
+#[derive(Debug, Clone)]
+pub struct ServerTls(Arc<Renewed<TlsAcceptor>>);
 
 impl ServerTls {
     /// Reads a certificate with those it depends on, and its key, from PEM
     /// files. Blocks on the disk.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<ServerTls, TlsError> {
-        let chain = certificates(certificate)?;
-        let unread = |error| file_error("a key", key, error);
-        let private = PrivateKeyDer::from_pem_file(key).map_err(unread)?;
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| unfit("a certificate", certificate, &error))?
-            .with_no_client_auth()
-            .with_single_cert(chain, private)
-            .map_err(|error| unfit("a certificate and its key", certificate, &error))?;
-        Ok(ServerTls(TlsAcceptor::from(Arc::new(config))))
+        let files = vec![certificate.to_owned(), key.to_owned()];
+        let renewed = Renewed::read(files, |files| acceptor(&files[0], &files[1]))?;
+        Ok(ServerTls(Arc::new(renewed)))
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.0.get()
     }
 }
 
-impl std::fmt::Debug for ServerTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ServerTls")
-    }
+fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+    let chain = certificates(certificate)?;
+    let unread = |error| file_error("a key", key, error);
+    let private = PrivateKeyDer::from_pem_file(key).map_err(unread)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| unfit("a certificate", certificate, &error))?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|error| unfit("a certificate and its key", certificate, &error))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Whom a client trusts to be the server.
-#[derive(Clone)]
+/// Whom a client trusts to be the server. A file that is renewed is read again.
+#[derive(Debug, Clone)]
 pub struct ClientTls {
-    pub(super) connector: TlsConnector,
+    connector: Arc<Renewed<TlsConnector>>,
     pub(super) server_name: ServerName<'static>,
 }
 
@@ -77,30 +84,33 @@ impl ClientTls {
     /// an address) by an authority of the PEM file `authority`, and no other.
     /// Blocks on the disk.
     pub fn from_file(authority: &Path, server_name: &str) -> Result<ClientTls, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(authority)? {
-            roots
-                .add(certificate)
-                .map_err(|error| unfit("an authority", authority, &error))?;
-        }
+        let connector = Renewed::read(vec![authority.to_owned()], |files| connector(&files[0]))?;
         let server_name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| TlsError::Name(server_name.to_owned()))?;
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| unfit("an authority", authority, &error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         Ok(ClientTls {
-            connector: TlsConnector::from(Arc::new(config)),
+            connector: Arc::new(connector),
             server_name,
         })
     }
+
+    pub(super) fn connector(&self) -> TlsConnector {
+        self.connector.get()
+    }
 }
 
-impl std::fmt::Debug for ClientTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ClientTls({:?})", self.server_name)
+fn connector(authority: &Path) -> Result<TlsConnector, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authority)? {
+        roots
+            .add(certificate)
+            .map_err(|error| unfit("an authority", authority, &error))?;
     }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| unfit("an authority", authority, &error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -18,6 +18,9 @@ use super::v1::body::Kind;
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 128 << 10;
 
+/// The memory of what came is kept up to this: long frames are seldom.
+const KEPT_BYTES_MAX: usize = 2 << 20;
+
 /// A stream that is encrypted or not.
 #[derive(Debug)]
 pub(super) enum Transport {
@@ -136,7 +139,11 @@ impl Wire {
 
     /// The next frame of those that came; None where none is whole.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        frame::decode(&mut self.input, self.body_max)
+        let frame = frame::decode(&mut self.input, self.body_max);
+        if self.input.is_empty() && KEPT_BYTES_MAX < self.input.capacity() {
+            self.input = BytesMut::new();
+        }
+        frame
     }
 
     /// Sends what there is to send, until something came or all is sent: the

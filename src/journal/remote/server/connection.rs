@@ -38,6 +38,9 @@ const NAME_BYTES_MAX: usize = 256;
 /// Searches of one connection at once.
 const SEARCHES_MAX: usize = 4;
 
+/// Answers that wait to be sent. Readers have fewer questions.
+const ANSWERS_MAX: usize = 1024;
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum EndReason {
@@ -51,6 +54,8 @@ enum EndReason {
     Refused { reason: String },
     #[error("nothing was heard of it for {} s", SILENCE_MAX.as_secs())]
     Silent,
+    #[error("it asks and does not read the answers")]
+    Flood,
     #[error("the server ends")]
     Ending,
     #[error("reading the journal panicked")]
@@ -108,6 +113,7 @@ pub(super) async fn serve(
         zstd: hello.zstd && shared.options.zstd,
         work: Work::default(),
         ready: None,
+        answers: 0,
         stopping: false,
     };
     let reason = session.run(stop).await;
@@ -129,7 +135,11 @@ async fn greet(stream: TcpStream, shared: &Shared) -> Result<(Wire, Hello), EndR
     let transport = match &shared.options.tls {
         None => Transport::Plain(stream),
         Some(tls) => {
-            let accepted = tls.0.accept(stream).await.map_err(EndReason::Tls)?;
+            let accepted = tls
+                .acceptor()
+                .accept(stream)
+                .await
+                .map_err(EndReason::Tls)?;
             Transport::Tls(Box::new(accepted.into()))
         }
     };
@@ -224,6 +234,8 @@ struct Session<'a> {
     work: Work,
     /// Read ahead while the batch before it is sent; queries overtake it.
     ready: Option<Batch>,
+    /// Answers since everything was sent.
+    answers: usize,
     stopping: bool,
 }
 
@@ -318,6 +330,7 @@ impl Session<'_> {
         if 0 < self.wire.unsent() {
             return;
         }
+        self.answers = 0;
         if let Some(batch) = self.ready.take() {
             let stream = self.stream;
             stream.records.fetch_add(batch.records, Ordering::Relaxed);
@@ -356,6 +369,7 @@ impl Session<'_> {
         loop {
             match self.wire.next_frame() {
                 Ok(None) => return Ok(()),
+                Ok(Some(_)) if ANSWERS_MAX <= self.answers => return Err(EndReason::Flood),
                 Ok(Some(frame)) => self.take(frame),
                 Err(error) => return Err(error.into()),
             }
@@ -384,6 +398,7 @@ impl Session<'_> {
     }
 
     fn answer(&mut self, number: u32, query: Query) {
+        self.answers += 1;
         let journal = &self.stream.journal;
         let offset = match query.what {
             Some(What::DurableNext(_)) => durable_next(journal),

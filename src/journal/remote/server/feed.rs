@@ -166,6 +166,10 @@ impl Feed {
 
 impl Source {
     fn read(&mut self, bytes_max: usize) -> Result<Batch, ReadError> {
+        if 2 * BATCH_BYTES_MAX < self.batch.bytes() {
+            // The memory of a long record is not kept.
+            self.batch = ReadBatch::default();
+        }
         let first = self.reader.position();
         self.reader.next_batch(&mut self.batch, bytes_max)?;
         let lengths: Vec<u32> = self
