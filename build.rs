@@ -1,8 +1,12 @@
-//! Compiles the published record schema; no protoc binary is needed.
+//! Compiles the published schemas; no protoc binary is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["wal_sidecar/v1/record.proto"], ["proto"])?;
+    let files = [
+        "wal_sidecar/v1/record.proto",
+        "wal_sidecar/serve/v1/serve.proto",
+    ];
+    let descriptors = protox::compile(files, ["proto"])?;
     prost_build::Config::new()
         .bytes(["."])
         .compile_fds(descriptors)?;

@@ -1,14 +1,15 @@
 //! The composition root: opens the journals, binds the sockets, starts the
 //! workers, and ends them in the order that loses nothing.
 //!
-//! Start: journals, sockets, admin endpoint, workers. Drain: listeners close,
-//! clients with nothing in flight are closed, batches in flight are finished,
-//! workers end, journals are flushed and closed.
+//! Start: journals, sockets, admin endpoint, serving the journals, workers.
+//! Drain: listeners close, clients with nothing in flight are closed, batches in
+//! flight are finished, workers end, journals are flushed and closed, readers
+//! elsewhere get the rest of them.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +20,7 @@ use crate::config::reload::Watcher;
 use crate::config::{self, Backend, Config, Environment, OnJournalUnavailable};
 use crate::journal::{
     First, Journal, KafkaJournal, LocalJournal, MemoryJournal, MemoryOptions, OpenError,
-    SpoolJournal,
+    RemoteServer, SpoolJournal, TlsError,
 };
 use crate::telemetry::{self, LogHandle, MetricsHandle};
 
@@ -28,11 +29,15 @@ mod namespace;
 mod options;
 mod worker;
 
-pub use options::kafka as kafka_options;
+pub use options::{kafka as kafka_options, remote as remote_options};
 
 use health::Status;
 use namespace::Namespace;
 use worker::Worker;
+
+/// How long a drain waits for readers elsewhere to fetch the rest of the journals:
+/// they go on where they were when the process is back, so it need not be long.
+const READERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until it is told to drain, or cannot go on. `file` is where `config`
 /// came from; its changes are taken up.
@@ -131,6 +136,7 @@ async fn serve(
         listen: config.admin.listen,
     })
     .await?;
+    let serving = serve_journals(&config, &namespaces)?;
     let config = Arc::new(config);
     let (orders, told) = watch::channel(Orders {
         config: Arc::clone(&config),
@@ -146,7 +152,8 @@ async fn serve(
     for index in 0..config.workers {
         workers.push(Worker::start(index, &config, &namespaces, told.clone())?);
     }
-    let status = Arc::new(Status::new(&namespaces, told));
+    let served = serving.as_ref().map(RemoteServer::counters);
+    let status = Arc::new(Status::new(&namespaces, told, served));
     let admin_address = server.address();
     let (closing, closed) = tokio::sync::oneshot::channel::<()>();
     let admin = tokio::spawn(
@@ -184,10 +191,34 @@ async fn serve(
     let timeout = orders.borrow().config.drain_timeout;
     let is_clean = worker::join_all(workers, timeout).await;
     let is_closed = close_journals(&namespaces).await;
+    if let Some(serving) = serving {
+        serving.stop(READERS_PATIENCE).await;
+    }
     let _ = closing.send(());
     let _ = admin.await;
     tracing::info!(is_clean, "ended");
     Ok(ExitCode::from(u8::from(!(is_clean && is_closed))))
+}
+
+/// Whether the journals could be served: reads the certificate's files.
+pub fn check_serving(config: &Config) -> Result<(), TlsError> {
+    options::serve(config).map(drop)
+}
+
+/// Gives the journals to replicators elsewhere, where that is wanted.
+fn serve_journals(
+    config: &Config,
+    namespaces: &[Arc<Namespace>],
+) -> anyhow::Result<Option<RemoteServer>> {
+    let Some(options) = options::serve(config).context("serve the journal (journal.serve)")? else {
+        return Ok(None);
+    };
+    let (encrypted, token) = (options.tls.is_some(), options.token.is_some());
+    let journals = namespaces.iter();
+    let journals = journals.map(|one| (one.name.clone(), one.journal.clone()));
+    let server = RemoteServer::start(options, journals.collect())?;
+    tracing::info!(address = %server.address(), encrypted, token, "serving the journal");
+    Ok(Some(server))
 }
 
 fn admin_state(

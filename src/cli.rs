@@ -7,7 +7,8 @@ mod directory;
 pub mod journal;
 mod run;
 
-use crate::config::{Backend, Config};
+use crate::app;
+use crate::config::{Backend, Config, Property, SourceJournal};
 use crate::journal::KafkaOptions;
 use clap::{Args, Parser, Subcommand};
 use directory::Place;
@@ -249,25 +250,62 @@ fn load(file: &Path) -> Result<Config, BadUsage> {
     })
 }
 
-/// Says what is wrong with the properties that are passed to librdkafka, which
-/// alone knows them.
-fn check_kafka(config: &Config, file: &Path) -> Result<(), BadUsage> {
-    if !matches!(config.journal.backend, Backend::Kafka | Backend::Spool) {
-        return Ok(());
+/// What is wrong with what the configuration only names.
+#[derive(Debug)]
+struct Outside {
+    key: String,
+    message: String,
+}
+
+impl Outside {
+    fn usage(&self, file: &Path) -> BadUsage {
+        let Outside { key, message } = self;
+        let file = file.display();
+        BadUsage(format!(
+            "the configuration is wrong\n{file}: {key}: {message}"
+        ))
     }
-    let properties = config.journal.kafka.properties.iter();
+}
+
+/// Says what is wrong with what the configuration names and others read: properties
+/// that are passed to librdkafka, which alone knows them, and certificates.
+fn check_outside(config: &Config) -> Result<(), Outside> {
+    let wrong = |key: &str, message: String| {
+        let key = key.to_owned();
+        Outside { key, message }
+    };
+    if matches!(config.journal.backend, Backend::Kafka | Backend::Spool) {
+        check_properties(&config.journal.brokers, &config.journal.kafka.properties)
+            .map_err(|error| wrong("journal.kafka.properties", error))?;
+    }
+    app::check_serving(config).map_err(|error| wrong("journal.serve", error.to_string()))?;
+    for (index, source) in config.replication.sources.iter().enumerate() {
+        let key = |key: &str| format!("replication.source[{index}].{key}");
+        match &source.journal {
+            SourceJournal::Kafka {
+                brokers,
+                properties,
+                ..
+            } => check_properties(brokers, properties)
+                .map_err(|error| wrong(&key("properties"), error))?,
+            SourceJournal::Served(served) => {
+                app::remote_options(served, "namespace", "reader")
+                    .map_err(|error| wrong(&key("certificate_authority"), error.to_string()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_properties(brokers: &[String], properties: &[Property]) -> Result<(), String> {
+    let properties = properties.iter();
     let options = KafkaOptions {
         properties: properties
             .map(|one| (one.name.clone(), one.value.expose().to_owned()))
             .collect(),
-        ..KafkaOptions::new(config.journal.brokers.join(","), "topic")
+        ..KafkaOptions::new(brokers.join(","), "topic")
     };
-    options.check().map_err(|error| {
-        BadUsage(format!(
-            "the configuration is wrong\n{}: journal.kafka.properties: {error}",
-            file.display()
-        ))
-    })
+    options.check().map_err(|error| error.to_string())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

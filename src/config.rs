@@ -17,7 +17,9 @@ mod kafka;
 mod position;
 mod reader;
 pub mod reload;
+mod replication;
 mod secret;
+mod serve;
 mod validate;
 mod values;
 
@@ -25,7 +27,9 @@ pub use address::{ListenAddress, Upstream, UpstreamAddress, Upstreams};
 pub use environment::Environment;
 pub use kafka::{Kafka, Property};
 pub use position::{LoadError, Position, Problem};
+pub use replication::{Replication, Served, Source, SourceJournal, SourceTls};
 pub use secret::Secret;
+pub use serve::{Serve, ServeTls};
 pub use values::{format_duration, format_size};
 
 use serde::Serialize;
@@ -51,6 +55,8 @@ pub struct Config {
     /// The listeners and their datastores; not empty, names unique.
     #[serde(rename = "namespace")]
     pub namespaces: Vec<Namespace>,
+    /// Which journals are applied here, by the role `replicator`.
+    pub replication: Replication,
     /// The admin endpoint.
     pub admin: Admin,
     /// What is logged, and how.
@@ -65,8 +71,23 @@ values::choices! {
     Role {
         /// Serves clients.
         Proxy = "proxy",
+        /// Applies journals to the datastores.
+        Replicator = "replicator",
     }
-    unavailable { "replicator": "the replicator is not available in this build", }
+    unavailable {}
+}
+
+values::choices! {
+    /// What other regions do with a mutation.
+    Replicate {
+        /// They make it, too.
+        Value = "value",
+        /// They delete its keys.
+        Invalidate = "invalidate",
+        /// Nothing.
+        Off = "off",
+    }
+    unavailable {}
 }
 
 values::choices! {
@@ -199,6 +220,9 @@ pub struct Journal {
     /// How often an idle writer writes a heartbeat.
     #[serde(serialize_with = "values::serialize_duration")]
     pub heartbeat_interval: Duration,
+    /// Where it is served to replicators elsewhere, if it is.
+    #[serde(flatten)]
+    pub serve: Option<Serve>,
     /// Where Kafka is: `host:port`; not empty with the backends that use it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub brokers: Vec<String>,
@@ -213,7 +237,8 @@ pub struct Namespace {
     pub name: String,
     /// What its clients speak.
     pub protocol: Protocol,
-    /// Where clients connect; not empty.
+    /// Where clients connect; not empty with the role `proxy`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listen: Vec<ListenAddress>,
     /// The datastore.
     #[serde(flatten)]
@@ -257,6 +282,11 @@ pub struct Namespace {
     /// that exceeds it is disconnected.
     #[serde(serialize_with = "values::serialize_size")]
     pub client_output_bytes_max: u64,
+    /// What other regions do with mutations.
+    pub replicate: Replicate,
+    /// Values with a shorter time to live are not replicated.
+    #[serde(serialize_with = "values::serialize_duration")]
+    pub replicate_ttl_min: Duration,
     /// Policies of keys by prefix, the longest first: the first that matches
     /// a key is the key's.
     #[serde(rename = "prefix", skip_serializing_if = "Vec::is_empty")]
@@ -273,6 +303,11 @@ pub struct PrefixPolicy {
     pub durability: Durability,
     /// What becomes of mutations while the journal takes no records.
     pub on_journal_unavailable: OnJournalUnavailable,
+    /// What other regions do with mutations.
+    pub replicate: Replicate,
+    /// Values with a shorter time to live are not replicated.
+    #[serde(serialize_with = "values::serialize_duration")]
+    pub replicate_ttl_min: Duration,
 }
 
 /// The admin endpoint.
@@ -329,6 +364,22 @@ impl Config {
     /// The topic of one namespace's journal.
     pub fn topic(&self, namespace: &str) -> String {
         self.journal.kafka.topic_of(&self.region, namespace)
+    }
+
+    /// Whether this process has the role.
+    pub fn has_role(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// The directory of one namespace's dead letters. No namespace has a name
+    /// with an underscore, so it is no journal's.
+    pub fn dead_letter_directory(&self, namespace: &str) -> PathBuf {
+        self.journal.directory.join("_dead_letters").join(namespace)
+    }
+
+    /// The directory of one namespace's conflict journal, likewise.
+    pub fn conflict_directory(&self, namespace: &str) -> PathBuf {
+        self.journal.directory.join("_conflicts").join(namespace)
     }
 
     /// The directory of one namespace's journal.

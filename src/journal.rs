@@ -30,14 +30,20 @@ pub use cursor::{Cursor, CursorPosition};
 pub use kafka::{KafkaJournal, KafkaOptions, TopicOptions};
 pub use local::{LocalJournal, LocalOptions, Retention};
 pub use memory::{MemoryJournal, MemoryOptions};
+pub use remote::{
+    ClientTls, RemoteError, RemoteOptions, RemoteQueries, RemoteReader, RemoteServer, ServeError,
+    ServeOptions, ServedCounters, ServedStats, ServerTls, TlsError, Token,
+};
 pub use spool::{First, SpoolJournal, SpoolOptions, SpoolStats};
 pub use statistics::{HistogramSnapshot, JournalStats};
 
 mod appender;
 mod cursor;
+mod find;
 pub mod kafka;
 pub mod local;
 pub mod memory;
+pub mod remote;
 pub mod spool;
 mod statistics;
 
@@ -311,6 +317,16 @@ impl Journal {
         }
     }
 
+    /// Drawn at random when the journal was begun, where that is known: offsets
+    /// mean the same as long as this is the same.
+    pub fn identity(&self) -> Option<u64> {
+        match self {
+            Journal::Local(journal) => Some(journal.identity()),
+            Journal::Spool(journal) => Some(journal.local().identity()),
+            Journal::Kafka(_) | Journal::Memory(_) => None,
+        }
+    }
+
     /// Changes what is kept, where anything is ever removed.
     pub fn set_retention(&self, retention: Retention) {
         match self {
@@ -432,6 +448,11 @@ impl ReadBatch {
     /// How many bytes the records have.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The records' bytes, one after another.
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     fn clear(&mut self) {

@@ -68,6 +68,61 @@ admin http://127.0.0.1:9900
     assert_eq!((outcome.code, outcome.error.as_str()), (0, ""));
 }
 
+const REPLICATED: &str = r#"region = "eu"
+roles = ["replicator"]
+[journal]
+serve = "127.0.0.1:9901"
+serve_token = "hush"
+[[namespace]]
+name = "sessions"
+upstream = "redis://127.0.0.1:6379"
+replicate_ttl_min = "5s"
+[[namespace.prefix]]
+prefix = "tmp:"
+replicate = "off"
+[[replication.source]]
+region = "us"
+journal = "kafka://k:9092"
+[[replication.source]]
+region = "eu"
+journal = "wal://127.0.0.1:9911"
+token = "hush"
+"#;
+
+#[test]
+fn what_is_replicated_is_summed_up() {
+    let outcome = Place::new(REPLICATED).run(&["check"]);
+    let expected = "\
+sidecar.toml is right
+region eu, replicator, workers: 1
+journal local in data/journal, kept for 1d and up to 4GiB
+journal served on 127.0.0.1:9901, with a token
+applies kafka://k:9092 of region us
+applies wal://127.0.0.1:9911 of region eu
+namespace sessions: no clients -> redis://127.0.0.1:6379 (shared connections), writes durable, reject without journal
+  replicated if it lives for 5s
+  prefix \"tmp:\": writes durable, reject without journal, not replicated
+admin http://127.0.0.1:9900
+";
+    assert_eq!(outcome.out, expected);
+    assert_eq!((outcome.code, outcome.error.as_str()), (0, ""));
+}
+
+#[test]
+fn certificates_are_looked_at() {
+    let source = "journal = \"wals://h:1\"\ncertificate_authority = \"ca.pem\"\n";
+    let place = Place::new(&REPLICATED.replace("journal = \"kafka://k:9092\"\n", source));
+    let outcome = place.run(&["check"]);
+    let expected = "sidecar.toml: replication.source[0].certificate_authority: read certificates \
+                    from ca.pem: No such file";
+    assert!(outcome.error.contains(expected), "{}", outcome.error);
+    assert_eq!(outcome.code, 2);
+    let outcome = place.run(&["check", "--json"]);
+    let key = "\"key\":\"replication.source[0].certificate_authority\"";
+    assert!(outcome.out.contains(key), "{}", outcome.out);
+    assert_eq!(outcome.code, 2);
+}
+
 #[test]
 fn the_sample_is_right() {
     let sample = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sidecar.toml");

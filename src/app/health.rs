@@ -10,21 +10,27 @@ use tokio::sync::watch;
 use super::Orders;
 use super::namespace::Namespace;
 use crate::admin::Readiness;
-use crate::journal::{HistogramSnapshot, JournalState, SpoolStats};
+use crate::journal::{HistogramSnapshot, JournalState, ServedCounters, SpoolStats};
 
 /// Looks at the parts when it is asked.
 pub(super) struct Status {
     namespaces: Vec<Arc<Namespace>>,
     orders: watch::Receiver<Orders>,
+    served: Option<ServedCounters>,
     /// What the journals' histograms held when they were last shown.
     shown: Mutex<HashMap<(usize, &'static str), Vec<u64>>>,
 }
 
 impl Status {
-    pub(super) fn new(namespaces: &[Arc<Namespace>], orders: watch::Receiver<Orders>) -> Status {
+    pub(super) fn new(
+        namespaces: &[Arc<Namespace>],
+        orders: watch::Receiver<Orders>,
+        served: Option<ServedCounters>,
+    ) -> Status {
         Status {
             namespaces: namespaces.to_vec(),
             orders,
+            served,
             shown: Mutex::default(),
         }
     }
@@ -70,6 +76,9 @@ impl Status {
             self.record_journal(index, namespace);
             let is_up = f64::from(u8::from(namespace.datastore.get().is_ok()));
             gauge!("wal_sidecar_datastore_up", "namespace" => namespace.name.clone()).set(is_up);
+        }
+        if let Some(served) = &self.served {
+            record_served(served);
         }
     }
 
@@ -158,6 +167,20 @@ impl Status {
                 handle.record_many(bound as f64 * unit, new);
             }
         }
+    }
+}
+
+fn record_served(served: &ServedCounters) {
+    for stats in served.stats() {
+        let label = || stats.namespace.clone();
+        for (name, value) in [
+            ("wal_sidecar_journal_served_records_total", stats.records),
+            ("wal_sidecar_journal_served_bytes_total", stats.bytes),
+        ] {
+            counter!(name, "namespace" => label()).absolute(value);
+        }
+        let readers = stats.readers as f64;
+        gauge!("wal_sidecar_journal_served_readers", "namespace" => label()).set(readers);
     }
 }
 

@@ -9,7 +9,10 @@ use crate::config::{
 };
 use crate::datastore::ring::{Name, RingOptions, Server};
 use crate::datastore::{self, Identity, Wire};
-use crate::journal::{First, KafkaOptions, LocalOptions, Retention, SpoolOptions, TopicOptions};
+use crate::journal::{
+    ClientTls, First, KafkaOptions, LocalOptions, RemoteOptions, Retention, ServeOptions,
+    ServerTls, SpoolOptions, TlsError, Token, TopicOptions,
+};
 use crate::platform::stream::Address;
 use crate::protocol::resp::scanner;
 use crate::protocol::{Protocol, memcached};
@@ -86,6 +89,40 @@ pub(super) fn spool(config: &Config, namespace: &config::Namespace, first: First
         first,
         patience: config.journal.kafka.spool_after,
     }
+}
+
+/// How the journals are served to replicators elsewhere, if they are. Reads the
+/// certificate's files.
+pub(super) fn serve(config: &Config) -> Result<Option<ServeOptions>, TlsError> {
+    let Some(serve) = &config.journal.serve else {
+        return Ok(None);
+    };
+    let tls = serve.tls.as_ref();
+    let token = serve.token.as_ref();
+    Ok(Some(ServeOptions {
+        token: token.map(|token| Token::new(token.expose())),
+        tls: tls
+            .map(|tls| ServerTls::from_files(&tls.certificate, &tls.key))
+            .transpose()?,
+        ..ServeOptions::new(serve.listen)
+    }))
+}
+
+/// How a journal that another sidecar serves is read, by a reader of this name.
+/// Reads the authority's file.
+pub fn remote(
+    served: &config::Served,
+    namespace: &str,
+    reader: &str,
+) -> Result<RemoteOptions, TlsError> {
+    let (tls, token) = (served.tls.as_ref(), served.token.as_ref());
+    Ok(RemoteOptions {
+        tls: tls
+            .map(|tls| ClientTls::from_file(&tls.certificate_authority, &tls.server_name))
+            .transpose()?,
+        token: token.map(|token| Token::new(token.expose())),
+        ..RemoteOptions::new(served.address.as_str(), namespace, reader)
+    })
 }
 
 pub(super) fn retention(config: &Config) -> Retention {

@@ -1,11 +1,14 @@
 //! `wal-sidecar check`
 
-use super::{BAD_USAGE, check_kafka, load};
-use crate::config::{Backend, Config, Namespace, Position, Problem, format_duration, format_size};
+use super::{BAD_USAGE, check_outside, load};
+use crate::config::{
+    Backend, Config, Namespace, Position, Problem, Replicate, format_duration, format_size,
+};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -29,7 +32,7 @@ pub(super) fn check(
         return check_json(file, options, out);
     }
     let config = load(file)?;
-    check_kafka(&config, file)?;
+    check_outside(&config).map_err(|wrong| wrong.usage(file))?;
     match options.print {
         true => write!(out, "{}", config.to_redacted_toml())?,
         false => summary(&config, file, out)?,
@@ -44,26 +47,27 @@ pub(super) fn check(
 fn check_json(file: &Path, options: &Options, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let name = file.display().to_string();
     let list = |problems: &[Problem]| -> Vec<Value> { problems.iter().map(object).collect() };
-    let unknown = |config: &Config| check_kafka(config, file).err();
     let (object, code) = match Config::load(file) {
-        Ok(config) if unknown(&config).is_some() => {
-            let message = unknown(&config).map(|error| error.to_string());
-            let errors = [json!({ "key": "journal.kafka.properties", "message": message })];
-            let object = json!({ "file": name, "valid": false, "errors": errors, "warnings": [] });
-            (object, ExitCode::from(BAD_USAGE))
-        }
-        Ok(config) => {
-            let mut object = json!({
-                "file": name,
-                "valid": true,
-                "errors": [],
-                "warnings": list(&config.warnings),
-            });
-            if options.print {
-                object["config"] = serde_json::to_value(&config)?;
+        Ok(config) => match check_outside(&config) {
+            Ok(()) => {
+                let mut object = json!({
+                    "file": name,
+                    "valid": true,
+                    "errors": [],
+                    "warnings": list(&config.warnings),
+                });
+                if options.print {
+                    object["config"] = serde_json::to_value(&config)?;
+                }
+                (object, ExitCode::SUCCESS)
             }
-            (object, ExitCode::SUCCESS)
-        }
+            Err(wrong) => {
+                let errors = [json!({ "key": wrong.key, "message": wrong.message })];
+                let object =
+                    json!({ "file": name, "valid": false, "errors": errors, "warnings": [] });
+                (object, ExitCode::from(BAD_USAGE))
+            }
+        },
         Err(error) => {
             let errors = match error.problems() {
                 [] => vec![json!({ "message": error.to_string() })],
@@ -114,6 +118,26 @@ fn summary(config: &Config, file: &Path, out: &mut impl Write) -> std::io::Resul
             journal.directory.display(),
         )?,
     }
+    if let Some(serve) = &journal.serve {
+        let encrypted = if serve.tls.is_some() {
+            ", encrypted"
+        } else {
+            ""
+        };
+        let token = if serve.token.is_some() {
+            ", with a token"
+        } else {
+            ""
+        };
+        writeln!(out, "journal served on {}{encrypted}{token}", serve.listen)?;
+    }
+    for source in &config.replication.sources {
+        writeln!(
+            out,
+            "applies {} of region {}",
+            source.journal, source.region
+        )?;
+    }
     for namespace in &config.namespaces {
         namespace_summary(namespace, out)?;
         if !journal.brokers.is_empty() {
@@ -129,21 +153,45 @@ fn namespace_summary(namespace: &Namespace, out: &mut impl Write) -> std::io::Re
         out,
         "namespace {}: {} -> {} ({} connections), writes {}, {} without journal",
         namespace.name,
-        listen.join(", "),
+        match listen.is_empty() {
+            true => "no clients".to_owned(),
+            false => listen.join(", "),
+        },
         namespace.upstream,
         namespace.connection,
         namespace.durability,
         namespace.on_journal_unavailable,
     )?;
+    if namespace.replicate != Replicate::Value || !namespace.replicate_ttl_min.is_zero() {
+        let what = replicated(namespace.replicate, namespace.replicate_ttl_min);
+        writeln!(out, "  {what}")?;
+    }
     for (index, zone) in namespace.replicas.iter().enumerate() {
         writeln!(out, "  copies in zone {}: {zone}", index + 1)?;
     }
+    let own = replicated(namespace.replicate, namespace.replicate_ttl_min);
     for policy in &namespace.prefixes {
+        let replication = match replicated(policy.replicate, policy.replicate_ttl_min) {
+            same if same == own => String::new(),
+            other => format!(", {other}"),
+        };
         writeln!(
             out,
-            "  prefix {:?}: writes {}, {} without journal",
-            policy.prefix, policy.durability, policy.on_journal_unavailable,
+            "  prefix {:?}: writes {}, {} without journal{}",
+            policy.prefix, policy.durability, policy.on_journal_unavailable, replication,
         )?;
     }
     Ok(())
+}
+
+fn replicated(replicate: Replicate, ttl_min: Duration) -> String {
+    let what = match replicate {
+        Replicate::Value => "replicated",
+        Replicate::Invalidate => "deleted in other regions",
+        Replicate::Off => return "not replicated".to_owned(),
+    };
+    match ttl_min.is_zero() {
+        true => what.to_owned(),
+        false => format!("{what} if it lives for {}", format_duration(ttl_min)),
+    }
 }

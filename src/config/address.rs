@@ -325,7 +325,7 @@ fn tcp_upstream(rest: &str, protocol: Protocol, default_port: u16) -> Result<Ups
     })
 }
 
-fn host_and_port(authority: &str, default_port: u16) -> Option<(String, u16)> {
+pub(super) fn host_and_port(authority: &str, default_port: u16) -> Option<(String, u16)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;

@@ -9,7 +9,7 @@
 
 use super::document::{Node, Table, Value};
 use super::position::{Position, Problems};
-use super::{file, kafka, values};
+use super::{file, kafka, replication, values};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -22,6 +22,7 @@ const NOT_SETTINGS: &[&str] = &["WAL_SIDECAR_CONFIG"];
 const TABLES: &[(&str, &file::Keys)] = &[
     ("journal", &file::JOURNAL),
     ("journal.kafka", &kafka::KAFKA),
+    ("replication", &replication::REPLICATION),
     ("admin", &file::ADMIN),
     ("log", &file::LOG),
 ];
@@ -30,6 +31,8 @@ const TABLES: &[(&str, &file::Keys)] = &[
 const NOT_SCALAR: &[&str] = &[
     "journal",
     "namespace",
+    "replication",
+    "source",
     "admin",
     "log",
     "name",

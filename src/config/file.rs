@@ -6,14 +6,13 @@ pub(super) use super::reader::Keys;
 
 use super::address::{self, ListenAddress, Upstream};
 use super::document::{Node, Table, Value};
-use super::kafka;
 use super::position::Position;
 use super::reader::{Context, Reader, Setting};
 use super::secret::Secret;
 use super::values::{choice, duration, integer, size, text};
 use super::{
     Backend, ConnectionMode, Durability, LogFormat, LogLevel, OnJournalUnavailable, Placement,
-    Protocol, Role,
+    Protocol, Replicate, Role, kafka, replication, serve,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -27,10 +26,11 @@ pub const ROOT: Keys = Keys {
         "drain_timeout",
         "journal",
         "namespace",
+        "replication",
         "admin",
         "log",
     ],
-    unavailable: &[("replication", "replication")],
+    unavailable: &[],
 };
 
 pub const JOURNAL: Keys = Keys {
@@ -42,10 +42,14 @@ pub const JOURNAL: Keys = Keys {
         "retention_age",
         "hard_cap_bytes",
         "heartbeat_interval",
+        "serve",
+        "serve_token",
+        "serve_certificate",
+        "serve_key",
         "brokers",
         "kafka",
     ],
-    unavailable: &[("serve", "serving the journal to other regions")],
+    unavailable: &[],
 };
 
 pub const NAMESPACE: Keys = Keys {
@@ -69,6 +73,8 @@ pub const NAMESPACE: Keys = Keys {
         "in_flight_batches_max",
         "value_bytes_max",
         "client_output_bytes_max",
+        "replicate",
+        "replicate_ttl_min",
         "prefix",
     ],
     unavailable: &[],
@@ -80,7 +86,13 @@ pub const REPLICA: Keys = Keys {
 };
 
 pub const PREFIX: Keys = Keys {
-    known: &["prefix", "durability", "on_journal_unavailable"],
+    known: &[
+        "prefix",
+        "durability",
+        "on_journal_unavailable",
+        "replicate",
+        "replicate_ttl_min",
+    ],
     unavailable: &[],
 };
 
@@ -133,6 +145,8 @@ const VALUE_BYTES_MIN: u64 = 1 << 10;
 /// The hard limit that Redis has by default for replicas that do not read.
 const CLIENT_OUTPUT_BYTES: u64 = 256 * MIB;
 const BYTES_MAX: u64 = TIB;
+/// Longer than anything that is meant to be replicated lives.
+const TTL_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 
@@ -147,6 +161,7 @@ pub struct File {
     pub drain_timeout: Setting<Duration>,
     pub journal: Journal,
     pub namespaces: Vec<Namespace>,
+    pub replication: replication::File,
     pub admin_listen: Setting<SocketAddr>,
     pub log_format: Setting<LogFormat>,
     pub log_level: Setting<LogLevel>,
@@ -161,6 +176,7 @@ pub struct Journal {
     pub retention_age: Setting<Duration>,
     pub hard_cap_bytes: Setting<Option<u64>>,
     pub heartbeat_interval: Setting<Duration>,
+    pub serve: serve::File,
     pub brokers: Option<Vec<Setting<String>>>,
     /// Where the table's header is.
     pub at: Position,
@@ -176,7 +192,10 @@ pub struct Replica {
 pub struct Namespace {
     pub name: Setting<String>,
     pub protocol: Setting<Protocol>,
-    pub listen: Vec<Setting<ListenAddress>>,
+    /// Where the table's header is.
+    pub at: Position,
+    /// None where it is not given.
+    pub listen: Option<Vec<Setting<ListenAddress>>>,
     pub upstream: Vec<Setting<Upstream>>,
     pub replicas: Vec<Replica>,
     pub placement: Setting<Placement>,
@@ -193,6 +212,8 @@ pub struct Namespace {
     pub in_flight_batches_max: Setting<u64>,
     pub value_bytes_max: Setting<u64>,
     pub client_output_bytes_max: Setting<u64>,
+    pub replicate: Setting<Replicate>,
+    pub replicate_ttl_min: Setting<Duration>,
     pub prefixes: Vec<Prefix>,
 }
 
@@ -201,6 +222,8 @@ pub struct Prefix {
     pub prefix: Setting<String>,
     pub durability: Setting<Option<Durability>>,
     pub on_journal_unavailable: Setting<Option<OnJournalUnavailable>>,
+    pub replicate: Setting<Option<Replicate>>,
+    pub replicate_ttl_min: Setting<Option<Duration>>,
 }
 
 /// Reads the whole document; what is wrong goes to the context.
@@ -221,6 +244,7 @@ pub fn read(root: &Table, context: &mut Context) -> File {
     });
     let journal = reader.section("journal");
     let namespaces = reader.sections("namespace", "namespace");
+    let replication = reader.section("replication");
     let admin = reader.section("admin");
     let log = reader.section("log");
     check_any_namespace(root, context);
@@ -241,6 +265,7 @@ pub fn read(root: &Table, context: &mut Context) -> File {
         namespaces: numbered
             .map(|(index, table)| read_namespace(table, format!("namespace[{index}]"), context))
             .collect(),
+        replication: replication::read(&replication, context),
         admin_listen,
         log_format,
         log_level,
@@ -286,6 +311,7 @@ fn read_journal(table: &Table, context: &mut Context) -> Journal {
         brokers,
         at: table.at.clone(),
         kafka,
+        serve: serve::read(table, context),
     }
 }
 
@@ -316,15 +342,11 @@ fn read_namespace(table: &Table, path: String, context: &mut Context) -> Namespa
         reader.context.problems.error(&at, path, message);
     }
     let listen = reader.list("listen", address::listen);
-    if listen.is_none() {
-        let message = "missing; for example listen = \"127.0.0.1:6380\"";
-        let (at, path) = (reader.at().clone(), reader.path("listen"));
-        reader.context.problems.error(&at, path, message);
-    }
     Namespace {
         name: reader.required("name", String::new(), "\"sessions\"", name),
         protocol: reader.setting("protocol", Protocol::Redis, choice),
-        listen: listen.unwrap_or_default(),
+        at: table.at.clone(),
+        listen,
         upstream: upstream.unwrap_or_default(),
         placement: reader.setting("placement", Placement::Libmemcached, choice),
         eject_after: reader.setting("eject_after", None, |node| match &node.value {
@@ -359,6 +381,8 @@ fn read_namespace(table: &Table, path: String, context: &mut Context) -> Namespa
             CLIENT_OUTPUT_BYTES,
             |node| size(node, VALUE_BYTES_MIN, BYTES_MAX),
         ),
+        replicate: reader.setting("replicate", Replicate::Value, choice),
+        replicate_ttl_min: reader.setting("replicate_ttl_min", Duration::ZERO, time_to_live),
         replicas: replicas
             .iter()
             .enumerate()
@@ -399,11 +423,19 @@ fn read_prefix(table: &Table, path: String, context: &mut Context) -> Prefix {
         on_journal_unavailable: reader.setting("on_journal_unavailable", None, |node| {
             choice(node).map(Some)
         }),
+        replicate: reader.setting("replicate", None, |node| choice(node).map(Some)),
+        replicate_ttl_min: reader.setting("replicate_ttl_min", None, |node| {
+            time_to_live(node).map(Some)
+        }),
     }
 }
 
+fn time_to_live(node: &Node) -> Result<Duration, String> {
+    duration(node, Duration::ZERO, TTL_MAX)
+}
+
 /// Reads a name that is fit for metrics, paths and variables.
-fn name(node: &Node) -> Result<String, String> {
+pub(super) fn name(node: &Node) -> Result<String, String> {
     let name = text(node)?;
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     match (1..=NAME_LENGTH_MAX).contains(&name.len()) && name.chars().all(allowed) {
@@ -415,7 +447,7 @@ fn name(node: &Node) -> Result<String, String> {
     }
 }
 
-fn path(node: &Node) -> Result<PathBuf, String> {
+pub(super) fn path(node: &Node) -> Result<PathBuf, String> {
     match text(node)?.as_str() {
         "" => Err("expected a path, found an empty text".to_owned()),
         path => Ok(PathBuf::from(path)),

@@ -46,8 +46,6 @@ const TOPIC_LENGTH_MAX: usize = 249;
 
 /// Properties that what the journal promises depends on, and what to say of them.
 const RESERVED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "give journal.brokers instead"),
-    ("metadata.broker.list", "give journal.brokers instead"),
     ("message.timeout.ms", "give journal.kafka.timeout instead"),
     ("delivery.timeout.ms", "give journal.kafka.timeout instead"),
     (
@@ -89,6 +87,9 @@ const RESERVED: &[(&str, &str)] = &[
         "is not used: readers keep their own positions",
     ),
 ];
+
+/// Properties that say where the brokers are.
+const BROKERS: &[&str] = &["bootstrap.servers", "metadata.broker.list"];
 
 /// What is in a property's name whose value is not to be shown.
 const SECRET_WORDS: &[&str] = &["password", "secret", "key.pem", "oauthbearer.config"];
@@ -142,14 +143,23 @@ fn serialize_properties<S: Serializer>(
     properties: &[Property],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(properties.len()))?;
-    for property in properties {
-        match property.is_secret {
-            true => map.serialize_entry(&property.name, &property.value)?,
-            false => map.serialize_entry(&property.name, property.value.expose())?,
+    Properties(properties).serialize(serializer)
+}
+
+/// Properties as a table.
+pub(super) struct Properties<'a>(pub(super) &'a [Property]);
+
+impl Serialize for Properties<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for property in self.0 {
+            match property.is_secret {
+                true => map.serialize_entry(&property.name, &property.value)?,
+                false => map.serialize_entry(&property.name, property.value.expose())?,
+            }
         }
+        map.end()
     }
-    map.end()
 }
 
 /// `[journal.kafka]` as it was read.
@@ -182,14 +192,19 @@ pub fn read(table: &Table, context: &mut Context) -> File {
         properties: Vec::new(),
     };
     File {
-        properties: read_properties(&properties, context),
+        properties: read_properties(
+            &properties,
+            "journal.kafka.properties",
+            "journal.brokers",
+            context,
+        ),
         ..file
     }
 }
 
 /// Reads a topic's name: the longest names of a region and a namespace have to
 /// fit too, but that is for Kafka to say.
-fn topic(node: &Node) -> Result<String, String> {
+pub(super) fn topic(node: &Node) -> Result<String, String> {
     let found = text(node)?;
     let plain = found.replace("{region}", "r").replace("{namespace}", "n");
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -203,10 +218,22 @@ fn topic(node: &Node) -> Result<String, String> {
     }
 }
 
-fn read_properties(table: &Table, context: &mut Context) -> Vec<Property> {
+/// Reads the properties in the table at `table_path`; `brokers` is what to give
+/// instead of those that say where Kafka is.
+pub(super) fn read_properties(
+    table: &Table,
+    table_path: &str,
+    brokers: &str,
+    context: &mut Context,
+) -> Vec<Property> {
     let mut properties = Vec::new();
     for document::Entry { key, key_at, node } in &table.entries {
-        let path = format!("journal.kafka.properties.{key:?}");
+        let path = format!("{table_path}.{key:?}");
+        if BROKERS.contains(&key.as_str()) {
+            let message = format!("give {brokers} instead");
+            context.problems.error(key_at, path, message);
+            continue;
+        }
         if let Some((_, message)) = RESERVED.iter().find(|(name, _)| name == key) {
             context.problems.error(key_at, path, *message);
             continue;
@@ -220,7 +247,7 @@ fn read_properties(table: &Table, context: &mut Context) -> Vec<Property> {
         let (value, from_elsewhere) = match plain {
             Some(text) => (Some(Secret::new(text)), false),
             None => {
-                let secret = file::secret(table, key, "journal.kafka.properties", context);
+                let secret = file::secret(table, key, table_path, context);
                 (secret.value, matches!(node.value, Value::Table(_)))
             }
         };

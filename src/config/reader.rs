@@ -73,6 +73,22 @@ impl<'t, 'c, 'e> Reader<'t, 'c, 'e> {
         reader
     }
 
+    /// The same of a table some of whose keys are read elsewhere, where what it
+    /// should not have was looked for.
+    pub fn within(
+        table: &'t Table,
+        path: impl Into<String>,
+        keys: &'static Keys,
+        context: &'c mut Context<'e>,
+    ) -> Self {
+        Reader {
+            table,
+            path: path.into(),
+            keys,
+            context,
+        }
+    }
+
     /// The path of one of the table's keys.
     pub fn path(&self, key: &str) -> String {
         match self.path.as_str() {

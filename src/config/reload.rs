@@ -62,6 +62,13 @@ const ROOT: &[Key<Config>] = keys!(Config {
     roles as "roles": restart,
     workers as "workers": restart,
     drain_timeout as "drain_timeout": restart,
+    replication.batch_records as "replication.batch_records": restart,
+    replication.clock_skew_max as "replication.clock_skew_max": restart,
+    replication.key_versions_max as "replication.key_versions_max": restart,
+    replication.progress_interval as "replication.progress_interval": restart,
+    replication.retry_backoff_max as "replication.retry_backoff_max": restart,
+    replication.conflict_values as "replication.conflict_values": restart,
+    replication.sources as "replication.source": restart,
     admin.listen as "admin.listen": restart,
 });
 
@@ -73,6 +80,7 @@ const JOURNAL: &[Key<Journal>] = keys!(Journal {
     retention_age as "journal.retention_age": live,
     hard_cap_bytes as "journal.hard_cap_bytes": live,
     heartbeat_interval as "journal.heartbeat_interval": restart,
+    serve as "journal.serve": restart,
     brokers as "journal.brokers": restart,
     kafka.topic as "journal.kafka.topic": restart,
     kafka.create_topics as "journal.kafka.create_topics": restart,
@@ -105,6 +113,8 @@ const NAMESPACE: &[Key<Namespace>] = keys!(Namespace {
     in_flight_batches_max as "in_flight_batches_max": live,
     value_bytes_max as "value_bytes_max": live,
     client_output_bytes_max as "client_output_bytes_max": live,
+    replicate as "replicate": live,
+    replicate_ttl_min as "replicate_ttl_min": live,
     prefixes as "prefix": live,
 });
 

@@ -23,16 +23,21 @@ fn sample_with_defaults() -> String {
         let lower = |c: char| c.is_ascii_lowercase() || c == '_';
         line.contains(" = ") && !name.is_empty() && name.chars().all(lower)
     };
+    let tables = [
+        "# [[namespace.prefix]]",
+        "# [[namespace.replica]]",
+        "# [[replication.source]]",
+    ];
     let mut in_prefix = false;
     let mut text = String::new();
     for line in SAMPLE.lines() {
-        let begins = ["# [[namespace.prefix]]", "# [[namespace.replica]]"].contains(&line);
-        in_prefix = (in_prefix || begins) && !line.starts_with('[');
+        in_prefix = (in_prefix || tables.contains(&line)) && !line.starts_with('[');
         let without_default = [
             "hard_cap_bytes",
             "upstream_user",
             "upstream_password",
             "brokers",
+            "serve",
         ];
         let key = line.strip_prefix("# ").filter(|line| is_key(line));
         let key = key.filter(|key| !without_default.iter().any(|name| key.starts_with(name)));
@@ -83,6 +88,8 @@ fn the_sample_documents_the_defaults() {
         ("[[namespace]]", &file::NAMESPACE),
         ("[[namespace.replica]]", &file::REPLICA),
         ("[[namespace.prefix]]", &file::PREFIX),
+        ("[replication]", &replication::REPLICATION),
+        ("[[replication.source]]", &replication::SOURCE),
         ("[admin]", &file::ADMIN),
         ("[log]", &file::LOG),
     ] {
@@ -147,14 +154,13 @@ format = "Json"
     let expected = r#"
 sidecar.toml:1: regoin: unknown key (did you mean "region"?)
 sidecar.toml:1: region: missing; for example region = "us-east-1"
-sidecar.toml:2: roles[1]: expected "proxy"; the replicator is not available in this build ("replicator")
-sidecar.toml:2: roles[2]: expected "proxy", found "poxy" (did you mean "proxy"?)
+sidecar.toml:2: roles[2]: expected one of proxy, replicator, found "poxy" (did you mean "proxy"?)
 sidecar.toml:3: workers: expected a whole number from 1 to 256, found the integer 0
 sidecar.toml:4: drain_timeout: expected a duration such as "250ms", "5s", "1h" or "1m30s", found the integer 30 without a unit ("30s" or "30ms"?)
 sidecar.toml:6: journal.brokers: missing; for example brokers = "kafka:9092"
 sidecar.toml:8: journal.segment_bytes: expected a size such as "64MiB", "4GiB" or a number of bytes, found "64MB" (did you mean "64MiB"?)
 sidecar.toml:10: journal.hard_cap_bytes: expected at least journal.retention_bytes (1MiB), found 512KiB
-sidecar.toml:11: journal.serve: serving the journal to other regions is not available in this build
+sidecar.toml:11: journal.serve: a journal in Kafka is not served: replicators read its topics
 sidecar.toml:14: namespace[0].name: expected 1 to 64 of a-z, 0-9 and "-", found "Sessions"
 sidecar.toml:15: namespace[0].protocol: expected one of redis, memcached, found "memcache" (did you mean "memcached"?)
 sidecar.toml:16: namespace[0].listen[1]: expected an address such as "127.0.0.1:6380" or "unix:/path", found "6381" (did you mean "127.0.0.1:6381"?)
@@ -167,12 +173,12 @@ sidecar.toml:26: namespace[1].listen: 127.0.0.1:6380 is the namespace's own upst
 sidecar.toml:27: namespace[1].upstream_password: cannot read the secret's file "/nowhere/hush": No such file or directory (os error 2)
 sidecar.toml:30: namespace[1].prefix[0].prefix: expected how keys begin, found an empty text
 sidecar.toml:31: namespace[1].prefix[0].durability: expected one of durable, enqueued, off, found the boolean true
-sidecar.toml:34: namespace[1].prefix[1]: sets nothing; expected durability or on_journal_unavailable
+sidecar.toml:34: namespace[1].prefix[1]: sets nothing; expected durability, on_journal_unavailable, replicate or replicate_ttl_min
 sidecar.toml:36: namespace[2].upstream: missing; for example upstream = "redis://127.0.0.1:6379"
 sidecar.toml:37: namespace[2].name: "b" is the name of namespace[1] too
 sidecar.toml:38: namespace[2].listen: 0.0.0.0:9900 is taken by admin.listen's default
 sidecar.toml:39: namespace[2].value_bytes_max: expected a size from 1KiB to 512MiB, found "1TiB"
-sidecar.toml:41: replication: replication is not available in this build
+sidecar.toml:41: replication.source[0].journal: missing; for example journal = "wal://host:9901"
 sidecar.toml:45: log.level: expected one of error, warn, info, debug, trace, found "verbose"
 sidecar.toml:46: log.format: expected one of text, json, found "Json" (did you mean "json"?)
 "#;

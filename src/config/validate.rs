@@ -5,8 +5,8 @@ use super::position::{Position, Problem, Problems};
 use super::reader::{Context, Setting};
 use super::{
     Admin, Backend, Config, ConnectionMode, Environment, Journal, Kafka, ListenAddress, Log,
-    Namespace, OnJournalUnavailable, PrefixPolicy, Protocol, Upstream, Upstreams, document,
-    environment, kafka, values,
+    Namespace, OnJournalUnavailable, PrefixPolicy, Protocol, Role, Upstream, Upstreams, document,
+    environment, kafka, replication, serve, values,
 };
 
 /// Reads and checks a whole configuration. Either there is one, or there is
@@ -32,8 +32,11 @@ pub(super) fn config(text: &str, environment: &Environment) -> Result<Config, Ve
     let mut problems = context.problems;
     check_journal(&file.journal, &mut problems);
     check_kafka(&file, &mut problems);
+    serve::check(&file.journal.serve, &file.journal.backend, &mut problems);
     check_namespaces(&file.namespaces, &mut problems);
+    check_listeners(&file, &mut problems);
     check_addresses(&file, &mut problems);
+    replication::check(&file, &mut problems);
     problems.errors.sort_by(|a, b| a.position.cmp(&b.position));
     problems
         .warnings
@@ -156,9 +159,13 @@ fn check_namespaces(namespaces: &[file::Namespace], problems: &mut Problems) {
                 problems.error(&prefix.prefix.at, format!("{path}.prefix"), message);
             }
             let (durability, unavailable) = (&prefix.durability, &prefix.on_journal_unavailable);
-            let nothing = durability.value.is_none() && unavailable.value.is_none();
-            if nothing && durability.usable && unavailable.usable {
-                let message = "sets nothing; expected durability or on_journal_unavailable";
+            let given = durability.given
+                || unavailable.given
+                || prefix.replicate.given
+                || prefix.replicate_ttl_min.given;
+            if !given {
+                let message = "sets nothing; expected durability, on_journal_unavailable, \
+                               replicate or replicate_ttl_min";
                 problems.error(&prefix.prefix.at, path, message);
             }
         }
@@ -257,11 +264,27 @@ fn check_identity(
     }
 }
 
+/// Clients of a proxy have to connect somewhere.
+fn check_listeners(file: &File, problems: &mut Problems) {
+    let is_proxy = |role: &Setting<Role>| role.value == Role::Proxy;
+    // Where no role is right, that is what is wrong.
+    if !file.roles.iter().any(is_proxy) {
+        return;
+    }
+    for (index, namespace) in file.namespaces.iter().enumerate() {
+        if namespace.listen.is_none() {
+            let message = "missing; for example listen = \"127.0.0.1:6380\"";
+            let path = format!("namespace[{index}].listen");
+            problems.error(&namespace.at, path, message);
+        }
+    }
+}
+
 /// Everything that is listened on, against each other and the datastores.
 fn check_addresses(file: &File, problems: &mut Problems) {
     let mut taken: Vec<(String, &Setting<ListenAddress>)> = Vec::new();
     for (index, namespace) in file.namespaces.iter().enumerate() {
-        for listen in &namespace.listen {
+        for listen in namespace.listen.iter().flatten() {
             let path = format!("namespace[{index}].listen");
             let address = &listen.value;
             if let Some((other, _)) = taken
@@ -284,9 +307,26 @@ fn check_addresses(file: &File, problems: &mut Problems) {
             taken.push((path, listen));
         }
     }
+    let serve = &file.journal.serve.listen;
+    let served = serve.value.map(ListenAddress::Tcp);
+    if let Some(address) = &served
+        && let Some((other, _)) = taken
+            .iter()
+            .find(|(_, other)| address.clashes(&other.value))
+    {
+        let message = format!("{address} is taken by {other}");
+        problems.error(&serve.at, "journal.serve", message);
+    }
     let admin = ListenAddress::Tcp(file.admin_listen.value);
     if !file.admin_listen.usable {
         return;
+    }
+    if served.is_some_and(|served| served.clashes(&admin)) {
+        let (at, path, other) = match file.admin_listen.given {
+            true => (&file.admin_listen.at, "admin.listen", "journal.serve"),
+            false => (&serve.at, "journal.serve", "admin.listen's default"),
+        };
+        problems.error(at, path, format!("{admin} is taken by {other}"));
     }
     let clash = taken
         .iter()
@@ -311,6 +351,7 @@ fn check_addresses(file: &File, problems: &mut Problems) {
 }
 
 fn build(file: File, warnings: Vec<Problem>) -> Config {
+    let replication = replication::build(file.replication, &file.journal.kafka.topic.value);
     let mut roles = Vec::new();
     for role in file.roles {
         if !roles.contains(&role.value) {
@@ -330,6 +371,7 @@ fn build(file: File, warnings: Vec<Problem>) -> Config {
             retention_age: file.journal.retention_age.value,
             hard_cap_bytes: file.journal.hard_cap_bytes.value,
             heartbeat_interval: file.journal.heartbeat_interval.value,
+            serve: serve::build(file.journal.serve),
             brokers: file
                 .journal
                 .brokers
@@ -340,6 +382,7 @@ fn build(file: File, warnings: Vec<Problem>) -> Config {
             kafka: build_kafka(file.journal.kafka),
         },
         namespaces: file.namespaces.into_iter().map(build_namespace).collect(),
+        replication,
         admin: Admin {
             listen: file.admin_listen.value,
         },
@@ -382,10 +425,13 @@ fn build_namespace(file: file::Namespace) -> Namespace {
         Upstreams(upstreams.collect())
     };
     let (durability, unavailable) = (file.durability.value, file.on_journal_unavailable.value);
+    let (replicate, ttl_min) = (file.replicate.value, file.replicate_ttl_min.value);
     let prefixes = file.prefixes.into_iter().map(|prefix| PrefixPolicy {
         prefix: prefix.prefix.value,
         durability: prefix.durability.value.unwrap_or(durability),
         on_journal_unavailable: prefix.on_journal_unavailable.value.unwrap_or(unavailable),
+        replicate: prefix.replicate.value.unwrap_or(replicate),
+        replicate_ttl_min: prefix.replicate_ttl_min.value.unwrap_or(ttl_min),
     });
     let mut prefixes: Vec<PrefixPolicy> = prefixes.collect();
     prefixes.sort_by(|a, b| {
@@ -395,7 +441,12 @@ fn build_namespace(file: file::Namespace) -> Namespace {
     Namespace {
         name: file.name.value,
         protocol: file.protocol.value,
-        listen: file.listen.into_iter().map(|listen| listen.value).collect(),
+        listen: file
+            .listen
+            .into_iter()
+            .flatten()
+            .map(|listen| listen.value)
+            .collect(),
         upstream: identified(file.upstream),
         replicas: file
             .replicas
@@ -414,6 +465,8 @@ fn build_namespace(file: file::Namespace) -> Namespace {
         in_flight_batches_max: count(file.in_flight_batches_max),
         value_bytes_max: file.value_bytes_max.value,
         client_output_bytes_max: file.client_output_bytes_max.value,
+        replicate,
+        replicate_ttl_min: ttl_min,
         prefixes,
     }
 }

@@ -11,9 +11,11 @@
     reason = "each test crate uses a part of the harness"
 )]
 
+pub mod certificates;
 pub mod http;
 pub mod journal;
 pub mod kafka;
+pub mod line;
 pub mod memcached;
 pub mod process;
 pub mod random;

@@ -1,4 +1,4 @@
-use super::super::{file, kafka};
+use super::super::{file, kafka, replication};
 use super::*;
 use std::collections::BTreeSet;
 
@@ -13,12 +13,14 @@ upstream = "redis://h"
 /// Every key differs from `BEFORE`, and one namespace is new.
 const AFTER: &str = r#"
 region = "b"
-roles = ["proxy"]
+roles = ["proxy", "replicator"]
 workers = 2
 drain_timeout = "1s"
 [journal]
-backend = "memory"
+backend = "local"
 directory = "d"
+serve = "127.0.0.1:5"
+serve_token = "t"
 segment_bytes = "1MiB"
 retention_bytes = "1GiB"
 retention_age = "1h"
@@ -52,6 +54,8 @@ in_flight_bytes_max = "1MiB"
 in_flight_batches_max = 1
 value_bytes_max = "1MiB"
 client_output_bytes_max = "1MiB"
+replicate = "invalidate"
+replicate_ttl_min = "1s"
 [[namespace.replica]]
 upstream = "memcached://zone"
 [[namespace.prefix]]
@@ -61,6 +65,16 @@ durability = "durable"
 name = "m"
 listen = "127.0.0.1:3"
 upstream = "redis://h"
+[replication]
+batch_records = 1
+clock_skew_max = "1s"
+key_versions_max = 1000
+progress_interval = "1s"
+retry_backoff_max = "1s"
+conflict_values = false
+[[replication.source]]
+region = "c"
+journal = "wal://c:1"
 [admin]
 listen = "127.0.0.1:4"
 [log]
@@ -74,7 +88,8 @@ fn parse(text: &str) -> Config {
 
 #[test]
 fn every_key_is_applied_or_needs_a_restart() {
-    let plan = parse(BEFORE).reload_plan(&parse(AFTER));
+    let before = parse(&format!("{BEFORE}[journal]\nbackend = \"memory\"\n"));
+    let plan = before.reload_plan(&parse(AFTER));
     assert_eq!(
         plan.applied,
         [
@@ -90,6 +105,8 @@ fn every_key_is_applied_or_needs_a_restart() {
             "namespace.n.in_flight_batches_max",
             "namespace.n.value_bytes_max",
             "namespace.n.client_output_bytes_max",
+            "namespace.n.replicate",
+            "namespace.n.replicate_ttl_min",
             "namespace.n.prefix",
         ]
     );
@@ -99,24 +116,26 @@ fn every_key_is_applied_or_needs_a_restart() {
         .chain(&plan.needs_restart)
         .cloned()
         .collect();
-    let sections: [(&str, &file::Keys); 6] = [
+    let sections: [(&str, &file::Keys); 7] = [
         ("", &file::ROOT),
         ("journal.", &file::JOURNAL),
         ("journal.kafka.", &kafka::KAFKA),
         ("namespace.n.", &file::NAMESPACE),
+        ("replication.", &replication::REPLICATION),
         ("admin.", &file::ADMIN),
         ("log.", &file::LOG),
     ];
-    // Tables are compared by key; a namespace is found by its name; there is
-    // one role; user and password are part of the upstream.
-    let apart = ["journal", "namespace", "admin", "log", "roles"];
+    // Tables are compared by key; a namespace is found by its name; user and
+    // password are part of the upstream, as are a token and a certificate of
+    // what is served.
+    let apart = ["journal", "namespace", "replication", "admin", "log"];
     let of_namespace = ["name", "upstream_user", "upstream_password"];
     let mut expected = BTreeSet::from(["namespace.m".to_owned()]);
     for (path, keys) in sections {
         for key in keys.known {
             let skip = match path {
                 "" => apart.contains(key),
-                "journal." => *key == "kafka",
+                "journal." => *key == "kafka" || key.starts_with("serve_"),
                 "namespace.n." => of_namespace.contains(key),
                 _ => false,
             };
