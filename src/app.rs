@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin;
 use crate::config::reload::Watcher;
-use crate::config::{self, Backend, Config, Environment, OnJournalUnavailable};
+use crate::config::{self, Backend, Config, Environment, OnJournalUnavailable, Role};
 use crate::journal::{
     First, Journal, KafkaJournal, LocalJournal, MemoryJournal, MemoryOptions, OpenError,
     RemoteServer, SpoolJournal, TlsError,
@@ -27,12 +27,14 @@ use crate::telemetry::{self, LogHandle, MetricsHandle};
 mod health;
 mod namespace;
 mod options;
+mod replicator;
 mod worker;
 
 pub use options::{kafka as kafka_options, remote as remote_options};
 
 use health::Status;
 use namespace::Namespace;
+use replicator::Replicator;
 use worker::Worker;
 
 /// How long a drain waits for readers elsewhere to fetch the rest of the journals:
@@ -117,6 +119,9 @@ fn spool(
     SpoolJournal::open(options).map(|journal| Journal::Spool(Arc::new(journal)))
 }
 
+/// How often it is looked whether replicators are there.
+const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What the workers are told.
 #[derive(Clone)]
 struct Orders {
@@ -152,6 +157,14 @@ async fn serve(
     for index in 0..config.workers {
         workers.push(Worker::start(index, &config, &namespaces, told.clone())?);
     }
+    let (stop, stopped) = watch::channel(false);
+    let mut replicators = Vec::new();
+    if config.has_role(Role::Replicator) {
+        for (shared, namespace) in namespaces.iter().zip(&config.namespaces) {
+            let replicator = Replicator::start(&config, namespace, shared, stopped.clone())?;
+            replicators.push(replicator);
+        }
+    }
     let served = serving.as_ref().map(RemoteServer::counters);
     let status = Arc::new(Status::new(&namespaces, told, served));
     let admin_address = server.address();
@@ -170,8 +183,9 @@ async fn serve(
         "serving"
     );
 
+    let mut watching = tokio::time::interval(WATCH_INTERVAL);
     // Events: told to end by a signal or a request, the file changed, a worker
-    // that ended by itself, which is a bug.
+    // or a replicator that ended by itself, which is a bug.
     let reason = loop {
         tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
@@ -184,12 +198,24 @@ async fn serve(
             () = worker::first_end(&mut workers) => {
                 anyhow::bail!("a worker ended unexpectedly; see the log");
             }
+            _ = watching.tick() => {
+                if replicators.iter().any(Replicator::is_finished) {
+                    anyhow::bail!("a replicator ended unexpectedly; see the log");
+                }
+            }
         }
     };
     tracing::info!(reason, "draining");
     orders.send_modify(|orders| orders.draining = true);
     let timeout = orders.borrow().config.drain_timeout;
     let is_clean = worker::join_all(workers, timeout).await;
+    // Replicators write to the journal until they end.
+    let _ = stop.send(true);
+    let ended = tokio::task::spawn_blocking(move || {
+        let ended = replicators.into_iter().map(Replicator::join);
+        ended.fold(true, |all, one| all & one)
+    });
+    let is_clean = is_clean & ended.await.unwrap_or(false);
     let is_closed = close_journals(&namespaces).await;
     if let Some(serving) = serving {
         serving.stop(READERS_PATIENCE).await;

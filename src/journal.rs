@@ -268,6 +268,16 @@ impl Journal {
         }
     }
 
+    /// As [`Journal::find`], in one partition. Blocks on Kafka.
+    pub fn find_in(&self, partition: u32, hlc: u64) -> Result<Offset, ReadError> {
+        let milliseconds = crate::mutation::clock::milliseconds(hlc);
+        match self {
+            Journal::Local(_) | Journal::Memory(_) => self.find(hlc),
+            Journal::Kafka(journal) => journal.find(partition, milliseconds),
+            Journal::Spool(journal) => journal.kafka().find(partition, milliseconds),
+        }
+    }
+
     /// Keeps the records at `from` and after from being removed by retention,
     /// until the cursor is moved on or dropped. `name` appears in statistics.
     pub fn register_reader(&self, name: &str, from: Offset) -> Cursor {

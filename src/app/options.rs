@@ -71,6 +71,29 @@ pub fn kafka(config: &Config, namespace: &config::Namespace) -> KafkaOptions {
     }
 }
 
+/// How the topic of another region is read.
+pub(super) fn kafka_source(source: &config::Source, namespace: &str) -> KafkaOptions {
+    let config::SourceJournal::Kafka {
+        brokers,
+        properties,
+        ..
+    } = &source.journal
+    else {
+        unreachable!("asked of topics only");
+    };
+    let properties = properties.iter();
+    KafkaOptions {
+        properties: properties
+            .map(|one| (one.name.clone(), one.value.expose().to_owned()))
+            .collect(),
+        start_timeout: SPOOL_START_TIMEOUT,
+        ..KafkaOptions::new(
+            brokers.join(","),
+            source.topic(namespace).unwrap_or_default(),
+        )
+    }
+}
+
 /// Where a spool comes first, or takes over.
 pub(super) fn spool(config: &Config, namespace: &config::Namespace, first: First) -> SpoolOptions {
     let kafka = kafka(config, namespace);

@@ -279,6 +279,22 @@ impl KafkaJournal {
         Ok((low as Offset, high as Offset))
     }
 
+    /// The first offset of a partition whose message was made at that time, in
+    /// milliseconds since the Unix epoch, or later; where there is none, the end.
+    pub fn find(&self, partition: u32, milliseconds: u64) -> Result<Offset, ReadError> {
+        let (first, end) = self.bounds(partition)?;
+        if milliseconds == 0 {
+            return Ok(first);
+        }
+        let failed = |error: KafkaError| ReadError::Kafka {
+            topic: self.options.topic.clone(),
+            partition,
+            reason: error.to_string(),
+        };
+        let found = inspect::offset_at(&self.options, partition, milliseconds);
+        Ok(found.map_err(failed)?.unwrap_or(end).clamp(first, end))
+    }
+
     /// See [`super::Journal::state`].
     pub fn state(&self) -> JournalState {
         self.shared.journal_state()

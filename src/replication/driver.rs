@@ -268,9 +268,23 @@ impl<T: Target> Driver<T> {
         };
         let known: HashMap<String, String> = checkpoints.into_iter().collect();
         let sources = self.options.sources.clone();
+        // What can still come is newer than this. All journals are read from
+        // there on, so that what is newer than it is known.
+        let mut oldest = u64::MAX;
+        for source in &sources {
+            for partition in 0..source.origin.partitions().await {
+                let text = known.get(&checkpoint_name(&source.name, partition));
+                let checkpoint = text.and_then(|text| Checkpoint::parse(text));
+                if source.region != self.options.region {
+                    oldest = oldest.min(checkpoint.map_or(0, |one| one.hlc));
+                }
+            }
+        }
+        let before = milliseconds(oldest).min(self.now_ms());
+        let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
         for source in &sources {
             if source.region != self.options.region {
-                self.open_source(source, &known).await;
+                self.open_source(source, &known, since).await;
             }
         }
         let own = Source {
@@ -278,14 +292,11 @@ impl<T: Target> Driver<T> {
             name: self.options.region.clone(),
             origin: Origin::Journal(self.options.own.clone()),
         };
-        // What can still come is newer than this; the own journal is read from
-        // there on, so that what is newer than it is known.
         let others = sources.iter().filter(|one| one.region == own.region);
         for source in std::iter::once(&own).chain(others) {
-            let Origin::Journal(journal) = &source.origin;
-            for partition in 0..partitions(journal).await {
-                let first = first_offset(journal, partition).await;
-                self.own.push(self.feed(source, partition, first));
+            for partition in 0..source.origin.partitions().await {
+                let from = source.origin.find(partition, since).await;
+                self.own.push(self.feed(source, partition, from));
             }
         }
         tracing::info!(
@@ -304,25 +315,31 @@ impl<T: Target> Driver<T> {
             partition,
             from,
             Rc::clone(&self.notify),
+            &format!("{}/{}", self.options.region, self.options.namespace),
         )
     }
 
-    async fn open_source(&mut self, source: &Source, known: &HashMap<String, String>) {
+    async fn open_source(&mut self, source: &Source, known: &HashMap<String, String>, since: u64) {
         let region = self.region(&source.region);
-        let Origin::Journal(journal) = &source.origin;
-        for partition in 0..partitions(journal).await {
+        for partition in 0..source.origin.partitions().await {
             let name = checkpoint_name(&source.name, partition);
-            let first = first_offset(journal, partition).await;
+            let from = source.origin.find(partition, since).await;
             let checkpoint = known.get(&name).and_then(|text| Checkpoint::parse(text));
-            let checkpoint = checkpoint.unwrap_or(Checkpoint {
-                applied: first,
-                resume: first,
-                ..Checkpoint::default()
-            });
+            let checkpoint = match checkpoint {
+                Some(checkpoint) => checkpoint,
+                None => {
+                    let first = source.origin.find(partition, 0).await;
+                    Checkpoint {
+                        applied: first,
+                        resume: first,
+                        ..Checkpoint::default()
+                    }
+                }
+            };
             let mut inlet = Inlet::new(region, &checkpoint);
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
             // What was applied before is read again for what is known of its keys.
-            let feed = self.feed(source, partition, first.min(checkpoint.resume).max(first));
+            let feed = self.feed(source, partition, from.min(checkpoint.resume));
             let metrics = self.metrics.source(&source.name);
             self.inlets.push((feed, inlet, metrics));
         }
@@ -691,8 +708,22 @@ impl<T: Target> Driver<T> {
         counts.clear();
         self.target.watch(&[]).await?;
         match self.target.commit(&[], &checkpoints).await? {
-            Committed::Done(_) => Ok(()),
+            Committed::Done(_) => {
+                self.acknowledge();
+                Ok(())
+            }
             Committed::Raced | Committed::Refused(..) => Err(TargetError::Superseded),
+        }
+    }
+
+    /// Lets journals remove what a restart would not read.
+    fn acknowledge(&self) {
+        let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
+        for (feed, inlet, _) in &self.inlets {
+            feed.acknowledge(inlet.checkpoint_after(0).resume);
+        }
+        if oldest.is_none_or(|oldest| self.now_ms() < milliseconds(oldest) + FORGET_MS) {
+            self.own.iter().for_each(|feed| feed.acknowledge(feed.next));
         }
     }
 
@@ -803,44 +834,6 @@ fn is_flush<T: Target>(driver: &Driver<T>, inlet: usize, at: usize) -> bool {
 
 fn checkpoint_name(source: &str, partition: u32) -> String {
     format!("{source}/{partition}")
-}
-
-async fn partitions(journal: &crate::journal::Journal) -> u32 {
-    let mut is_told = false;
-    loop {
-        match journal.partitions() {
-            0 if !is_told => {
-                is_told = true;
-                tracing::warn!("a journal can't be reached; waiting for it");
-            }
-            0 => {}
-            count => return count,
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-async fn first_offset(journal: &crate::journal::Journal, partition: u32) -> u64 {
-    loop {
-        let asked = match journal {
-            crate::journal::Journal::Local(_) | crate::journal::Journal::Memory(_) => {
-                journal.bounds(partition)
-            }
-            _ => {
-                let journal = journal.clone();
-                let asked = tokio::task::spawn_blocking(move || journal.bounds(partition)).await;
-                match asked {
-                    Ok(asked) => asked,
-                    Err(_) => continue,
-                }
-            }
-        };
-        match asked {
-            Ok((first, _)) => return first,
-            Err(error) => tracing::warn!(%error, "a journal can't be read; trying again"),
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
 }
 
 /// What a value that is read now includes: of the own journal, what was read of

@@ -1,12 +1,14 @@
 //! A partition of a journal, read as it grows.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
-use crate::journal::{Journal, Offset, ReadBatch, ReadError};
+use crate::journal::remote::{RemoteError, RemoteOptions, RemoteQueries, RemoteReader};
+use crate::journal::{Cursor, Journal, Offset, ReadBatch, ReadError};
 use crate::mutation::{decode, v1};
 
 /// Bytes of records that are read at once.
@@ -32,6 +34,64 @@ pub struct Found {
 pub enum Origin {
     /// A journal of this process, or a topic.
     Journal(Journal),
+    /// A journal that another process serves.
+    Remote(RemoteOptions),
+}
+
+impl Origin {
+    /// How many partitions it has. Waits until that is known.
+    pub async fn partitions(&self) -> u32 {
+        let Origin::Journal(journal) = self else {
+            return 1;
+        };
+        let mut is_told = false;
+        loop {
+            match journal.partitions() {
+                0 if !is_told => {
+                    is_told = true;
+                    tracing::warn!("a journal can't be reached; waiting for it");
+                }
+                0 => {}
+                count => return count,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The first offset of a partition from which on records are as new as `hlc`,
+    /// or newer. Waits until that is known.
+    pub async fn find(&self, partition: u32, hlc: u64) -> Offset {
+        let mut is_told = false;
+        loop {
+            let found = match self {
+                Origin::Journal(journal @ (Journal::Local(_) | Journal::Memory(_))) => {
+                    journal.find(hlc).map_err(|error| error.to_string())
+                }
+                Origin::Journal(journal) => {
+                    let journal = journal.clone();
+                    let find = move || journal.find_in(partition, hlc);
+                    match tokio::task::spawn_blocking(find).await {
+                        Ok(found) => found.map_err(|error| error.to_string()),
+                        Err(error) => Err(error.to_string()),
+                    }
+                }
+                Origin::Remote(options) => {
+                    let mut reader = RemoteReader::connect(options.clone(), 0);
+                    let found = reader.find(hlc).await;
+                    found.map_err(|error| error.to_string())
+                }
+            };
+            match found {
+                Ok(offset) => return offset,
+                Err(error) if !is_told => {
+                    is_told = true;
+                    tracing::warn!(%error, "a journal can't be read; waiting for it");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
 }
 
 /// A partition of a journal, read in the background.
@@ -44,15 +104,26 @@ pub struct Feed {
     pub partition: u32,
     /// The offset after the last record that was received.
     pub next: Offset,
-    origin: Origin,
+    ends: Ends,
+    needed: Rc<Cell<Offset>>,
     received: mpsc::Receiver<Vec<Found>>,
     /// Why nothing can be read, if so.
-    problem: Rc<std::cell::RefCell<Option<String>>>,
+    problem: Problem,
     task: tokio::task::JoinHandle<()>,
 }
 
+/// Why nothing can be read, if so.
+type Problem = Rc<RefCell<Option<String>>>;
+
+/// Who knows where a journal ends.
+enum Ends {
+    Journal(Journal),
+    Remote(Box<RefCell<RemoteQueries>>),
+}
+
 impl Feed {
-    /// Begins to read at `from`; `notify` is told of what was read.
+    /// Begins to read at `from`; `notify` is told of what was read. `reader` is
+    /// the name under which the journal keeps what is still needed.
     pub fn start(
         origin: Origin,
         region: String,
@@ -60,23 +131,41 @@ impl Feed {
         partition: u32,
         from: Offset,
         notify: Rc<Notify>,
+        reader: &str,
     ) -> Feed {
         let (send, received) = mpsc::channel(READS_MAX);
-        let problem = Rc::new(std::cell::RefCell::new(None));
-        let task = tokio::task::spawn_local(read(
-            origin.clone(),
-            partition,
-            from,
-            send,
-            notify,
-            Rc::clone(&problem),
-        ));
+        let problem = Problem::default();
+        let needed = Rc::new(Cell::new(from));
+        let (for_task, noted) = (Rc::clone(&needed), Rc::clone(&problem));
+        let (ends, task) = match origin {
+            Origin::Journal(journal) => {
+                let cursor = journal.register_reader(reader, from);
+                let task = tokio::task::spawn_local(read(
+                    journal.clone(),
+                    partition,
+                    from,
+                    send,
+                    notify,
+                    noted,
+                    (cursor, for_task),
+                ));
+                (Ends::Journal(journal), task)
+            }
+            Origin::Remote(mut options) => {
+                options.reader = reader.to_owned();
+                let remote = RemoteReader::connect(options, from);
+                let queries = Box::new(RefCell::new(remote.queries()));
+                let read = read_remote(remote, send, notify, noted, for_task);
+                (Ends::Remote(queries), tokio::task::spawn_local(read))
+            }
+        };
         Feed {
             region,
             name,
             partition,
             next: from,
-            origin,
+            ends,
+            needed,
             received,
             problem,
             task,
@@ -105,7 +194,18 @@ impl Feed {
 
     /// One past the last offset: all that was durable before the call is below.
     pub async fn end(&self) -> Result<Offset, String> {
-        let Origin::Journal(journal) = &self.origin;
+        let journal = match &self.ends {
+            Ends::Journal(journal) => journal,
+            Ends::Remote(queries) => {
+                // Who is away for long is not waited for each time.
+                let mut queries = queries.borrow().clone();
+                if !queries.is_connected() {
+                    return Err("not connected".to_owned());
+                }
+                let end = queries.durable_next().await;
+                return end.map_err(|error| error.to_string());
+            }
+        };
         let bounds = match journal {
             Journal::Local(_) | Journal::Memory(_) => journal.bounds(self.partition),
             Journal::Kafka(_) | Journal::Spool(_) => {
@@ -117,6 +217,11 @@ impl Feed {
         bounds
             .map(|(_, end)| end)
             .map_err(|error| error.to_string())
+    }
+
+    /// Records before `needed` may be removed.
+    pub fn acknowledge(&self, needed: Offset) {
+        self.needed.set(needed.max(self.needed.get()));
     }
 
     /// Why nothing can be read, if so.
@@ -132,55 +237,102 @@ impl Drop for Feed {
 }
 
 async fn read(
-    origin: Origin,
+    journal: Journal,
     partition: u32,
     from: Offset,
     send: mpsc::Sender<Vec<Found>>,
     notify: Rc<Notify>,
-    problem: Rc<std::cell::RefCell<Option<String>>>,
+    problem: Problem,
+    (cursor, needed): (Cursor, Rc<Cell<Offset>>),
 ) {
-    let Origin::Journal(journal) = origin;
     let mut reader = journal.reader_of(partition, from);
     let mut batch = ReadBatch::default();
     loop {
+        cursor.advance(needed.get());
         if !std::future::poll_fn(|cx| reader.poll_ready(cx)).await {
             return;
         }
         match reader.next_batch(&mut batch, READ_BYTES) {
             Ok(()) => {
                 problem.replace(None);
-                let found = batch.iter().filter_map(|(offset, bytes)| {
-                    match decode(Bytes::copy_from_slice(bytes)) {
-                        Ok(record) => Some(Found { offset, record }),
-                        Err(error) => {
-                            tracing::error!(offset, %error, "a record can't be read; it is left out");
-                            None
-                        }
-                    }
-                });
-                let found: Vec<Found> = found.collect();
-                if !found.is_empty() && send.send(found).await.is_err() {
+                if !give(&batch, &send, &notify).await {
                     return;
                 }
-                notify.notify_one();
-                // A journal that grows fast must not keep others from their turn.
-                tokio::task::yield_now().await;
             }
             Err(ReadError::Removed { first }) => {
-                tracing::error!(
-                    partition,
-                    position = reader.position(),
-                    first,
-                    "records were removed before they were read; going on with the first there is"
-                );
+                tell_removed(reader.position(), first);
                 reader = journal.reader_of(partition, first);
             }
             Err(error) => {
-                if problem.replace(Some(error.to_string())).is_none() {
-                    tracing::warn!(partition, %error, "reading a journal failed; trying again");
-                }
+                note_problem(&problem, error.to_string());
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
+}
+
+async fn read_remote(
+    mut reader: RemoteReader,
+    send: mpsc::Sender<Vec<Found>>,
+    notify: Rc<Notify>,
+    problem: Problem,
+    needed: Rc<Cell<Offset>>,
+) {
+    let mut batch = ReadBatch::default();
+    loop {
+        reader.acknowledge(needed.get());
+        match reader.next_batch(&mut batch, READ_BYTES).await {
+            Ok(()) => {
+                problem.replace(None);
+                if !give(&batch, &send, &notify).await {
+                    return;
+                }
+            }
+            Err(RemoteError::Removed { first }) => {
+                tell_removed(reader.position(), first);
+                reader.seek(first);
+            }
+            Err(error) => {
+                note_problem(&problem, error.to_string());
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Hands over what was read; false if nobody wants it.
+async fn give(batch: &ReadBatch, send: &mpsc::Sender<Vec<Found>>, notify: &Notify) -> bool {
+    let decoded =
+        batch.iter().filter_map(
+            |(offset, bytes)| match decode(Bytes::copy_from_slice(bytes)) {
+                Ok(record) => Some(Found { offset, record }),
+                Err(error) => {
+                    tracing::error!(offset, %error, "a record can't be read; it is left out");
+                    None
+                }
+            },
+        );
+    let found: Vec<Found> = decoded.collect();
+    if !found.is_empty() && send.send(found).await.is_err() {
+        return false;
+    }
+    notify.notify_one();
+    // A journal that grows fast must not keep others from their turn.
+    tokio::task::yield_now().await;
+    true
+}
+
+fn tell_removed(position: Offset, first: Offset) {
+    tracing::error!(
+        position,
+        first,
+        "records were removed before they were read; going on with the first there is"
+    );
+}
+
+fn note_problem(problem: &Problem, error: String) {
+    if problem.borrow().is_none() {
+        tracing::warn!(error, "reading a journal failed; trying again");
+    }
+    problem.replace(Some(error));
 }

@@ -95,6 +95,29 @@ pub fn summarize(options: &KafkaOptions) -> Result<Summary, OpenError> {
     })
 }
 
+/// The first offset of a partition whose message was made at that time or
+/// later, if there is one. Blocks.
+pub(super) fn offset_at(
+    options: &KafkaOptions,
+    partition: u32,
+    milliseconds: u64,
+) -> Result<Option<Offset>, KafkaError> {
+    let mut config = options.client();
+    config.set("group.id", "wal-sidecar");
+    let consumer: BaseConsumer<Quiet> = BaseConsumer::from_config_and_context(&config, Quiet)?;
+    let mut wanted = TopicPartitionList::new();
+    let place = Place::Offset(milliseconds as i64);
+    wanted.add_partition_offset(&options.topic, partition as i32, place)?;
+    let found = consumer.offsets_for_times(wanted, PATIENCE);
+    std::thread::spawn(move || drop(consumer));
+    let found = found?;
+    let offset = found.elements().first().and_then(|one| match one.offset() {
+        Place::Offset(offset) => Some(offset as Offset),
+        _ => None,
+    });
+    Ok(offset)
+}
+
 impl Walk {
     /// Begins at the first records there are, or of one partition at `from`.
     /// Ends at the last there are now, unless it is to follow.

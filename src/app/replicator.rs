@@ -1,0 +1,133 @@
+//! The replicator of one namespace: a thread with a runtime of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::namespace::Namespace;
+use super::options;
+use crate::config::{self, Config};
+use crate::journal::{Journal, KafkaJournal};
+use crate::mutation::v1;
+use crate::platform::Platform;
+use crate::replication::target::redis::Redis;
+use crate::replication::{self, Driver, Origin, Source, Stop};
+
+/// How long one that was superseded waits before it stands by.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A running replicator.
+pub(super) struct Replicator {
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Replicator {
+    /// Starts one; it ends when `stop` says so.
+    pub(super) fn start(
+        config: &Config,
+        namespace: &config::Namespace,
+        shared: &Arc<Namespace>,
+        stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<Replicator> {
+        let sources = sources(config, namespace)?;
+        let (config, namespace) = (config.clone(), namespace.clone());
+        let shared = Arc::clone(shared);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start a replicator's runtime")?;
+        let thread = std::thread::Builder::new()
+            .name(format!("replicate-{}", namespace.name))
+            .spawn(move || {
+                let run = run(config, namespace, shared, sources, stop);
+                LocalSet::new().block_on(&runtime, run);
+            })
+            .context("start a replicator's thread")?;
+        Ok(Replicator { thread })
+    }
+
+    /// Waits until it has ended.
+    pub(super) fn join(self) -> bool {
+        self.thread.join().is_ok()
+    }
+
+    /// Whether it has ended, which it does only when it is told to.
+    pub(super) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+async fn run(
+    config: Config,
+    namespace: config::Namespace,
+    shared: Arc<Namespace>,
+    sources: Vec<Source>,
+    stop: watch::Receiver<bool>,
+) {
+    while !*stop.borrow() {
+        let writer = Platform::system().random.next_u64();
+        let options = replication::Options {
+            region: config.region.clone(),
+            namespace: namespace.name.clone(),
+            store: v1::Store::Redis,
+            own: shared.journal.clone(),
+            sources: sources.clone(),
+            table: Arc::clone(&shared.table),
+            batch_records: config.replication.batch_records,
+            clock_skew_max: config.replication.clock_skew_max,
+            progress_interval: config.replication.progress_interval,
+            backoff_max: config.replication.retry_backoff_max,
+            writer,
+            sabotage: Default::default(),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_ms = now.map_or(0, |now| now.as_millis() as u64);
+        let target = Redis::new(options::datastore(&namespace), &namespace.name, writer);
+        let ended = Driver::new(options, target, now_ms).run(stop.clone()).await;
+        if ended == Stop::Superseded {
+            tracing::warn!(
+                namespace = namespace.name,
+                "another replicator has taken over"
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// The journals that are applied, opened where they are topics.
+fn sources(config: &Config, namespace: &config::Namespace) -> anyhow::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for source in &config.replication.sources {
+        let count = sources
+            .iter()
+            .filter(|one: &&Source| one.region == source.region)
+            .count();
+        let name = match (&source.journal, count) {
+            (config::SourceJournal::Kafka { .. }, _) | (_, 0) => source.region.clone(),
+            (config::SourceJournal::Served(served), _) => {
+                format!("{}@{}", source.region, served.address)
+            }
+        };
+        let origin = match &source.journal {
+            config::SourceJournal::Served(served) => Origin::Remote(
+                options::remote(served, &namespace.name, &config.region)
+                    .with_context(|| format!("read the journal of region {}", source.region))?,
+            ),
+            config::SourceJournal::Kafka { .. } => {
+                let options = options::kafka_source(source, &namespace.name);
+                let journal = KafkaJournal::open(options)
+                    .with_context(|| format!("read the journal of region {}", source.region))?;
+                Origin::Journal(Journal::Kafka(Arc::new(journal)))
+            }
+        };
+        sources.push(Source {
+            region: source.region.clone(),
+            name,
+            origin,
+        });
+    }
+    Ok(sources)
+}
