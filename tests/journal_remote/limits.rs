@@ -249,6 +249,32 @@ fn who_asks_and_does_not_read_is_ended() {
     });
 }
 
+#[test]
+fn what_comes_together_with_the_hello_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let journal = open(directory.path());
+        append(&journal, &numbered(0..7));
+        let server = serve(&journal);
+        let address = server.address();
+        let hello = b"\x0a\x0d\x12\x08sessions\x1a\x01x";
+        let both = [frame(0, hello), frame(9, b"\x22\x02\x08\x01")].concat();
+        let asking = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            stream.write_all(&both).unwrap();
+            let answer = frame(9, b"\x52\x02\x08\x07");
+            let (mut come, mut piece) = (Vec::new(), [0; 1024]);
+            while !come.windows(answer.len()).any(|bytes| bytes == answer) {
+                let read = stream.read(&mut piece).unwrap();
+                assert!(0 < read, "{come:?}");
+                come.extend_from_slice(&piece[..read]);
+            }
+        });
+        within("an answer", asking).await.unwrap();
+    });
+}
+
 fn frame(number: u32, body: &[u8]) -> Vec<u8> {
     let mut frame = b"WJ\x01\0".to_vec();
     frame.extend(number.to_be_bytes());

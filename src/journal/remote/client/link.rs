@@ -199,6 +199,10 @@ impl Session<'_> {
         let mut pulse = Pulse::new(self.silence_max);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What came together with the welcome.
+        if let Err(error) = self.take_frames() {
+            return error;
+        }
         loop {
             self.send_wishes();
             // Events: bytes came or all were sent; the caller wants something;

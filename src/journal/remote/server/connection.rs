@@ -284,6 +284,10 @@ impl Session<'_> {
         let mut pulse = Pulse::new(SILENCE_MAX);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What came together with the hello.
+        if let Err(reason) = self.take_frames() {
+            return reason;
+        }
         loop {
             self.send_ready();
             // While it stops, only what is sent counts as done.
