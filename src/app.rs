@@ -105,6 +105,7 @@ fn open_namespaces(config: &Config) -> anyhow::Result<Vec<Arc<Namespace>>> {
             namespace,
             journal,
             config.workers,
+            config.has_role(Role::Proxy),
         )?));
     }
     Ok(namespaces)
@@ -273,6 +274,8 @@ fn apply(namespaces: &[Arc<Namespace>], orders: &watch::Sender<Orders>, config: 
     let retention = options::retention(&config);
     for (namespace, config) in namespaces.iter().zip(&config.namespaces) {
         namespace.policy.store(Arc::new(options::policy(config)));
+        let replication = Arc::new(options::replication(config));
+        namespace.replication.store(replication);
         namespace.journal.set_retention(retention);
     }
     orders.send_modify(|orders| orders.config = Arc::new(config));

@@ -11,6 +11,8 @@
 //! | `feed`, `inlet` | a partition of a journal: records, then changes in order |
 //! | `driver` | the loop: watch, catch up with the own journal, decide, commit |
 //! | `target` | the datastore |
+//! | `policy` | which keys are replicated, and how |
+//! | `letters` | what was not applied |
 //! | `outlet` | snapshots and progress in the own journal |
 //! | `checkpoint` | how far it is, kept in the datastore with what is applied |
 
@@ -28,8 +30,10 @@ pub mod engine;
 mod feed;
 mod inlet;
 mod keys;
+pub mod letters;
 mod metrics;
 mod outlet;
+pub mod policy;
 pub mod target;
 mod version;
 mod writers;
@@ -64,6 +68,16 @@ pub struct Options {
     pub progress_interval: Duration,
     /// The longest pause between attempts.
     pub backoff_max: Duration,
+    /// Which keys are replicated, and how.
+    pub policy: Arc<ArcSwap<policy::Policy>>,
+    /// Where dead letters are kept; none where they are only counted.
+    pub dead_letters: Option<std::path::PathBuf>,
+    /// Where conflicts are kept, likewise.
+    pub conflicts: Option<std::path::PathBuf>,
+    /// Whether conflicts are kept with the values that lost.
+    pub conflict_values: bool,
+    /// Keys whose versions are remembered, at most, about.
+    pub key_versions_max: usize,
     /// This replicator's identity, and that of its records; drawn at random.
     pub writer: u64,
     /// A rule to leave out, for tests.

@@ -12,6 +12,7 @@ use crate::journal::Journal;
 use crate::platform::stream::{Address, BoundSocket, Listener};
 use crate::protocol::resp::commands::Table;
 use crate::proxy::clients::Clients;
+use crate::replication;
 use crate::stack::policy::Policy;
 
 /// One namespace, across workers.
@@ -19,6 +20,7 @@ pub(super) struct Namespace {
     pub(super) name: String,
     pub(super) journal: Journal,
     pub(super) policy: Arc<ArcSwap<Policy>>,
+    pub(super) replication: Arc<ArcSwap<replication::policy::Policy>>,
     pub(super) table: Arc<ArcSwap<Table>>,
     /// Bound for the first worker; others bind or duplicate their own.
     sockets: Mutex<Vec<BoundSocket>>,
@@ -40,9 +42,10 @@ impl Namespace {
         config: &config::Namespace,
         journal: Journal,
         workers: usize,
+        serves: bool,
     ) -> anyhow::Result<Namespace> {
         let mut sockets = Vec::new();
-        for address in &config.listen {
+        for address in config.listen.iter().filter(|_| serves) {
             let wanted = options::listen(address);
             let socket = Listener::bind(&wanted, false)
                 .map_err(|error| bind_error(&config.name, &wanted, &error))?;
@@ -52,6 +55,7 @@ impl Namespace {
             name: config.name.clone(),
             journal,
             policy: Arc::new(ArcSwap::from_pointee(options::policy(config))),
+            replication: Arc::new(ArcSwap::from_pointee(options::replication(config))),
             table: Arc::new(ArcSwap::from_pointee(Table::built_in())),
             addresses: sockets.iter().map(BoundSocket::address).collect(),
             sockets: Mutex::new(sockets),

@@ -18,7 +18,7 @@ use crate::protocol::resp::scanner;
 use crate::protocol::{Protocol, memcached};
 use crate::stack::Limits;
 use crate::stack::policy::{self, KeyPolicy, Policy};
-use crate::{proxy, telemetry};
+use crate::{proxy, replication, telemetry};
 
 /// A datastore that leaves this much unread does not keep up.
 const UNSENT_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -265,6 +265,24 @@ pub(super) fn policy(namespace: &config::Namespace) -> Policy {
     });
     let default = key_policy(namespace.durability, namespace.on_journal_unavailable);
     Policy::new(default, prefixes.collect())
+}
+
+/// Which keys of a namespace are replicated, and how.
+pub(super) fn replication(namespace: &config::Namespace) -> replication::policy::Policy {
+    let of = |mode: config::Replicate, ttl_min: Duration| replication::policy::KeyPolicy {
+        mode: match mode {
+            config::Replicate::Value => replication::policy::Mode::Value,
+            config::Replicate::Invalidate => replication::policy::Mode::Invalidate,
+            config::Replicate::Off => replication::policy::Mode::Off,
+        },
+        ttl_min,
+    };
+    let prefixes = namespace.prefixes.iter().map(|prefix| {
+        let policy = of(prefix.replicate, prefix.replicate_ttl_min);
+        (prefix.prefix.clone().into_bytes(), policy)
+    });
+    let default = of(namespace.replicate, namespace.replicate_ttl_min);
+    replication::policy::Policy::new(default, prefixes.collect())
 }
 
 fn key_policy(durability: Durability, on_unavailable: OnJournalUnavailable) -> KeyPolicy {

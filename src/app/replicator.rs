@@ -80,6 +80,11 @@ async fn run(
             clock_skew_max: config.replication.clock_skew_max,
             progress_interval: config.replication.progress_interval,
             backoff_max: config.replication.retry_backoff_max,
+            policy: Arc::clone(&shared.replication),
+            dead_letters: Some(config.dead_letter_directory(&namespace.name)),
+            conflicts: Some(config.conflict_directory(&namespace.name)),
+            conflict_values: config.replication.conflict_values,
+            key_versions_max: config.replication.key_versions_max,
             writer,
             sabotage: Default::default(),
         };

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -17,6 +18,7 @@ use super::checkpoint::Checkpoint;
 use super::engine::{Body, Command, Decision, Engine, Reason, Sabotage};
 use super::feed::{Feed, Found, Origin};
 use super::inlet::Inlet;
+use super::letters::Letters;
 use super::metrics::{Metrics, SourceMetrics};
 use super::outlet::Outlet;
 use super::target::{Committed, DatabaseKey, Target, TargetError};
@@ -25,6 +27,7 @@ use super::{Options, Source};
 use crate::mutation::clock::{COUNTER_BITS, milliseconds};
 use crate::mutation::{Writer, WriterOptions, v1};
 
+mod letters;
 mod tell;
 
 /// Changes that wait to be applied, of one partition.
@@ -85,6 +88,8 @@ pub struct Driver<T> {
     own_seen: HashMap<(u32, u64), u64>,
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
     pub(super) metrics: Metrics,
+    letters: Option<Letters>,
+    conflicts: Option<Letters>,
     /// What was last written of how far it is.
     told: HashMap<(String, u32), u64>,
     notify: Rc<Notify>,
@@ -125,6 +130,7 @@ impl<T: Target> Driver<T> {
         }
         let mut engine = Engine::new(options.table.clone(), options.store, names);
         engine.sabotage = options.sabotage;
+        engine.policy = Arc::clone(&options.policy);
         let writer = Writer::new(WriterOptions {
             region: options.region.clone(),
             namespace: options.namespace.clone(),
@@ -141,6 +147,8 @@ impl<T: Target> Driver<T> {
             own_seen: HashMap::new(),
             inlets: Vec::new(),
             metrics: Metrics::new(&options.namespace),
+            letters: open_letters(options.dead_letters.as_deref()),
+            conflicts: open_letters(options.conflicts.as_deref()),
             told: HashMap::new(),
             notify: Rc::new(Notify::new()),
             started: now,
@@ -569,16 +577,17 @@ impl<T: Target> Driver<T> {
             }
             Committed::Refused(index, reason) => {
                 let at = decisions.partition_point(|(end, _)| end <= index);
-                self.bury_change(&chosen[at], reason);
+                self.bury_change(&chosen[at], reason).await?;
             }
             Committed::Done(refused) => {
                 self.races = 0;
                 self.batch = (self.batch * 2).min(self.options.batch_records);
                 for (index, reason) in refused {
                     let at = decisions.partition_point(|(end, _)| end <= index);
-                    self.refused(&chosen[at], &commands[*index], reason);
+                    self.refused(&chosen[at], &commands[*index], reason).await;
                 }
                 for (one, (_, decision)) in chosen.iter().zip(decisions) {
+                    self.keep_conflict(one, &decision.lost).await;
                     let metrics = &self.inlets[one.inlet].2;
                     metrics.skipped.increment(decision.older);
                     metrics.conflicts.increment(decision.lost.len() as u64);
@@ -638,42 +647,6 @@ impl<T: Target> Driver<T> {
         }
     }
 
-    /// The datastore refused a command when it executed it. Where the key is
-    /// about to be told anyway, that is a conflict; else something is wrong.
-    fn refused(&mut self, one: &Chosen, command: &Command, reason: &str) {
-        let is_settled = |(database, key): DatabaseKey| self.engine.is_due(database, &key);
-        let keys = self
-            .engine
-            .keys_of_command(command.database, &command.arguments);
-        if keys.into_iter().any(is_settled) {
-            self.inlets[one.inlet].2.conflicts.increment(1);
-            return;
-        }
-        self.dead_letter(one, reason);
-    }
-
-    /// Takes a change out that can't be applied.
-    fn bury_change(&mut self, one: &Chosen, reason: &str) {
-        self.dead_letter(one, reason);
-        if let Some(pending) = self.inlets[one.inlet].1.queue.get_mut(one.at) {
-            pending.change = None;
-        }
-    }
-
-    fn dead_letter(&mut self, one: &Chosen, reason: &str) {
-        let (feed, inlet, _) = &self.inlets[one.inlet];
-        let pending = &inlet.queue[one.at];
-        self.metrics.dead_letters.increment(1);
-        tracing::error!(
-            namespace = self.options.namespace,
-            source = feed.name,
-            partition = feed.partition,
-            offset = pending.offset,
-            reason,
-            "a change can't be applied"
-        );
-    }
-
     async fn timers(&mut self) -> Result<(), TargetError> {
         let now = Instant::now();
         if self.timers.progress <= now {
@@ -687,6 +660,7 @@ impl<T: Target> Driver<T> {
         if self.timers.housekeeping <= now {
             self.timers.housekeeping = now + HOUSEKEEPING;
             self.engine.bury(WRITER_SILENCE);
+            self.retry_letters().await?;
             let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
             let oldest = milliseconds(oldest.unwrap_or(u64::MAX)).min(self.now_ms());
             self.engine
@@ -791,6 +765,18 @@ impl<T: Target> Driver<T> {
             self.engine.again_later(one);
         }
         committed.map(|_| true)
+    }
+}
+
+/// Without a place to keep them they are counted, and logged.
+fn open_letters(directory: Option<&std::path::Path>) -> Option<Letters> {
+    let directory = directory?;
+    match Letters::open(directory) {
+        Ok(letters) => Some(letters),
+        Err(error) => {
+            tracing::error!(%error, "changes that are not applied can't be kept");
+            None
+        }
     }
 }
 

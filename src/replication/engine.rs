@@ -38,6 +38,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::keys::{KeyId, KeyMap, KeyState, Unsettled, commutes};
+use super::policy::{Mode, Policy};
 use super::version::{OWN, RegionId, Version};
 use super::writers::Writers;
 use crate::journal::Offset;
@@ -160,6 +161,7 @@ struct Undo {
 pub struct Engine {
     pub(super) table: Arc<ArcSwap<super::Table>>,
     pub(super) store: v1::Store,
+    pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) keys: KeyMap<KeyState>,
     elements: KeyMap<Element>,
     counters: KeyMap<Vec<Counted>>,
@@ -211,6 +213,7 @@ impl Engine {
         Engine {
             table,
             store,
+            policy: Arc::default(),
             keys: KeyMap::default(),
             elements: KeyMap::default(),
             counters: KeyMap::default(),
@@ -299,7 +302,8 @@ impl Engine {
         delay: Duration,
         cause: Option<(RegionId, Offset)>,
     ) {
-        if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) {
+        let is_replicated = self.policy.load().of(key).mode == Mode::Value;
+        if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) || !is_replicated {
             return;
         }
         let id = KeyId::of(database, key);

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub races: Counter,
     /// Changes the datastore refused for good.
     pub dead_letters: Counter,
+    /// Those of them nobody has decided about.
+    pub pending_letters: Gauge,
 }
 
 /// Of one source of it.
@@ -54,6 +56,9 @@ impl Metrics {
             snapshots: Reason::ALL.iter().map(snapshot).collect(),
             leading: gauge!("wal_sidecar_replication_leading", "namespace" => label.clone()),
             races: counter!("wal_sidecar_replication_races_total", "namespace" => label.clone()),
+            pending_letters: gauge!(
+                "wal_sidecar_replication_dead_letters", "namespace" => label.clone()
+            ),
             dead_letters: counter!(
                 "wal_sidecar_replication_dead_letters_total", "namespace" => label.clone()
             ),

@@ -1,7 +1,6 @@
 //! A datastore with the commands of Redis that the simulation uses.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 
@@ -258,15 +257,6 @@ impl Store {
             }
         }
         Some((Bytes::from(out), *at))
-    }
-
-    /// All keys, for people.
-    pub fn show(&self) -> String {
-        let mut out = String::new();
-        for (key, (value, at)) in &self.keys {
-            let _ = writeln!(out, "  {} = {value:?} {at}", key.escape_ascii());
-        }
-        out
     }
 }
 

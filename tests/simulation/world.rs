@@ -415,6 +415,11 @@ impl World {
                     clock_skew_max: Duration::from_secs(10),
                     progress_interval: Duration::from_millis(100),
                     backoff_max: Duration::from_millis(500),
+                    policy: Arc::default(),
+                    dead_letters: None,
+                    conflicts: None,
+                    conflict_values: false,
+                    key_versions_max: 100_000,
                     writer: random.next(),
                     sabotage,
                 };

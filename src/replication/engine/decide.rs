@@ -4,9 +4,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, commutes};
+use super::super::policy::Mode;
 use super::super::version::{OWN, RegionId, Version};
 use super::{Again, COUNTED_MAX, Counted, Engine, Reason, Sabotage};
 use crate::journal::Offset;
+use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{self, Kind, Operation, Operations};
 use crate::mutation::v1;
 
@@ -82,10 +84,22 @@ impl Engine {
                         database = selected;
                         continue;
                     }
-                    self.decide_command(change, database, &command.arguments, &mut decision);
+                    self.decide_by_policy(change, database, &command.arguments, &mut decision);
                 }
             }
-            Body::Snapshot(snapshot) => self.decide_snapshot(change, snapshot, &mut decision),
+            Body::Snapshot(snapshot) => {
+                match self.kept(&snapshot.key, change, || snapshot.expires_at) {
+                    Mode::Value => self.decide_snapshot(change, snapshot, &mut decision),
+                    Mode::Invalidate => {
+                        let absent = v1::Snapshot {
+                            value: None,
+                            ..snapshot.clone()
+                        };
+                        self.decide_snapshot(change, &absent, &mut decision);
+                    }
+                    Mode::Off => {}
+                }
+            }
         }
         decision
     }
@@ -163,6 +177,65 @@ impl Engine {
         match self.store {
             v1::Store::Memcached => operation::memcached_operations(arguments),
             _ => operation::operations(&self.table.load(), arguments),
+        }
+    }
+
+    /// How a key's change is replicated; a value that does not live long enough
+    /// is not. `expires_at` is milliseconds since the Unix epoch, 0 for never.
+    fn kept(&self, key: &[u8], change: &Change, expires_at: impl Fn() -> i64) -> Mode {
+        let policy = self.policy.load().of(key);
+        if policy.mode == Mode::Value && !policy.ttl_min.is_zero() {
+            let made = milliseconds(change.version.hlc.max(change.version.snapshot)) as i64;
+            let at = expires_at();
+            if at != 0 && at < made.saturating_add(policy.ttl_min.as_millis() as i64) {
+                return Mode::Off;
+            }
+        }
+        policy.mode
+    }
+
+    fn decide_by_policy(
+        &mut self,
+        change: &Change,
+        database: u32,
+        arguments: &[Bytes],
+        decision: &mut Decision,
+    ) {
+        if self.policy.load().is_plain() {
+            return self.decide_command(change, database, arguments, decision);
+        }
+        let operations = self.operations_of(arguments);
+        let expires = || expires_at(self.store, arguments);
+        let modes: SmallVec<[Mode; 4]> = operations
+            .all
+            .iter()
+            .filter(|one| one.kind != Kind::Flush)
+            .map(|one| self.kept(one.key, change, expires))
+            .collect();
+        let strictest = modes.iter().max().copied().unwrap_or(Mode::Value);
+        if operations.can_be_cut() && modes.iter().any(|mode| *mode != strictest) {
+            for index in 0..modes.len() {
+                let part = operations.cut(arguments, |other| other == index);
+                self.decide_by_policy(change, database, &part, decision);
+            }
+            return;
+        }
+        match strictest {
+            Mode::Off => {}
+            Mode::Value => self.decide_command(change, database, arguments, decision),
+            Mode::Invalidate => {
+                let name = match self.store {
+                    v1::Store::Memcached => &b"delete"[..],
+                    _ => b"UNLINK",
+                };
+                let mut delete = vec![Bytes::from_static(name)];
+                for operation in &operations.all {
+                    if !delete[1..].iter().any(|key| *key == operation.key) {
+                        delete.push(slice_of(arguments, operation.key));
+                    }
+                }
+                self.decide_command(change, database, &delete, decision);
+            }
         }
     }
 
@@ -503,6 +576,29 @@ impl Engine {
             arguments,
         }
     }
+}
+
+/// When the value expires that a command sets, in milliseconds since the Unix
+/// epoch; 0 for never, or not known.
+fn expires_at(store: v1::Store, arguments: &[Bytes]) -> i64 {
+    let number = |index: usize| {
+        let digits = std::str::from_utf8(arguments.get(index)?).ok()?;
+        digits.parse::<i64>().ok()
+    };
+    let name = arguments.first().map_or(&[][..], |name| &name[..]);
+    let at = match store {
+        v1::Store::Memcached if name == b"set" => number(3).map(|seconds| seconds * 1000),
+        v1::Store::Memcached => None,
+        _ if name.eq_ignore_ascii_case(b"SET") => {
+            let option = arguments
+                .get(3)
+                .filter(|one| one.eq_ignore_ascii_case(b"PXAT"));
+            option.and_then(|_| number(4))
+        }
+        _ if name.eq_ignore_ascii_case(b"RESTORE") => number(2),
+        _ => None,
+    };
+    at.unwrap_or(0)
 }
 
 /// The database that a SELECT within a transaction selects.
