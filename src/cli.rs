@@ -4,6 +4,7 @@
 
 mod check;
 mod directory;
+mod dlq;
 pub mod journal;
 mod run;
 
@@ -88,6 +89,13 @@ enum Command {
         #[command(subcommand)]
         command: JournalCommand,
     },
+    /// Look at changes of other regions that could not be applied, and decide
+    /// what becomes of them
+    #[command(after_help = dlq::EXAMPLES)]
+    Dlq {
+        #[command(subcommand)]
+        command: dlq::Command,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,6 +173,7 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Run => run::run(file),
         Command::Check(options) => check::check(file, options, &mut out),
         Command::Journal { command } => execute_journal(command, file, &mut out),
+        Command::Dlq { command } => dlq::execute(command, file, &mut out),
     }
 }
 

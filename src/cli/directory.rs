@@ -61,7 +61,7 @@ fn configured(namespace: Option<&str>, file: &Path) -> Result<Place, BadUsage> {
     }
 }
 
-fn find<'c>(
+pub(super) fn find<'c>(
     config: &'c Config,
     namespace: Option<&str>,
     file: &Path,

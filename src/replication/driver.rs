@@ -345,6 +345,7 @@ impl<T: Target> Driver<T> {
                 }
             };
             let mut inlet = Inlet::new(region, &checkpoint);
+            inlet.is_alone = source.origin.partitions().await == 1;
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
             // What was applied before is read again for what is known of its keys.
             let feed = self.feed(source, partition, from.min(checkpoint.resume));
@@ -408,7 +409,7 @@ impl<T: Target> Driver<T> {
                     break;
                 };
                 any = true;
-                accept(engine, feed.partition, inlet, found, metrics);
+                accept(engine, inlet, found, metrics);
             }
         }
         any
@@ -780,14 +781,8 @@ fn open_letters(directory: Option<&std::path::Path>) -> Option<Letters> {
     }
 }
 
-fn accept(
-    engine: &mut Engine,
-    partition: u32,
-    inlet: &mut Inlet,
-    found: Vec<Found>,
-    metrics: &SourceMetrics,
-) {
-    let copies = inlet.copies;
+fn accept(engine: &mut Engine, inlet: &mut Inlet, found: Vec<Found>, metrics: &SourceMetrics) {
+    let (copies, lost) = (inlet.copies, inlet.lost);
     for one in found {
         let (applied, progress) = inlet.accept(one);
         if let Some(change) = applied {
@@ -798,8 +793,12 @@ fn accept(
             engine.note_progress(inlet.region, &region, partition, offset);
         }
     }
-    let _ = partition;
     metrics.copies.increment(inlet.copies - copies);
+    if lost < inlet.lost {
+        let records = inlet.lost - lost;
+        tracing::error!(records, "records of another region's journal are lost");
+        metrics.gaps.increment(records);
+    }
 }
 
 fn size(body: &Body) -> usize {

@@ -52,6 +52,13 @@ pub struct Inlet {
     intents: HashMap<(u64, u64), (u64, Offset)>,
     is_dirty: bool,
     pub(super) dedupes: bool,
+    /// Whether all records are in this one partition, so that a sequence that is
+    /// left out is missing.
+    pub(super) is_alone: bool,
+    /// Sequences that were left out: whose, from, to.
+    missing: Vec<(u64, u64, u64)>,
+    /// How many records were acknowledged and are not there.
+    pub lost: u64,
 }
 
 /// What a region says of how far it has applied another: name, offset.
@@ -72,6 +79,9 @@ impl Inlet {
             intents: HashMap::new(),
             is_dirty: false,
             dedupes: true,
+            is_alone: true,
+            missing: Vec::new(),
+            lost: 0,
         }
     }
 
@@ -86,7 +96,13 @@ impl Inlet {
             self.push(offset, &record, None);
             return (None, Vec::new());
         }
+        let expected = *seen + 1;
+        if self.is_alone && 1 < expected && expected < record.sequence {
+            let missing = (record.writer, expected, record.sequence - 1);
+            self.missing.push(missing);
+        }
         *seen = record.sequence.max(*seen);
+        self.count_lost(&record);
         if self.begin <= offset
             && self.dedupes
             && self
@@ -150,6 +166,28 @@ impl Inlet {
         }
         self.push(offset, &record, change);
         (None, progress)
+    }
+
+    /// What is missing and was not declared is lost, once its writer calls it
+    /// settled.
+    fn count_lost(&mut self, record: &v1::Record) {
+        if self.missing.is_empty() {
+            return;
+        }
+        if let Some(record::Body::Heartbeat(heartbeat)) = &record.body {
+            self.missing.retain(|(writer, first, last)| {
+                let declares = |one: &v1::Sequences| one.first <= *first && *last <= one.last;
+                *writer != record.writer || !heartbeat.unacknowledged.iter().any(declares)
+            });
+        }
+        let lost = &mut self.lost;
+        self.missing.retain(|(writer, first, last)| {
+            let is_lost = *writer == record.writer && *last <= record.settled_through;
+            if is_lost {
+                *lost += last - first + 1;
+            }
+            !is_lost
+        });
     }
 
     fn push(&mut self, offset: Offset, record: &v1::Record, change: Option<Change>) {

@@ -2,7 +2,7 @@
 //!
 //! A journal of its own holds them, in files of this process; `DECISIONS` beside
 //! its segments says what became of each, a line a decision: `retry 7`,
-//! `discard 7`, `done 7`. The command line adds lines, and so does the
+//! `discard 7`, `done 7`, `failed 7`. The command line adds lines, and so does the
 //! replicator, each with one short write at the end: neither locks the other out.
 
 use std::collections::BTreeMap;
@@ -33,16 +33,25 @@ pub enum Decision {
     Discard,
     /// It was applied.
     Done,
+    /// It was tried again, without success.
+    Failed,
 }
 
 impl Decision {
-    const ALL: [(Decision, &'static str); 3] = [
+    const ALL: [(Decision, &'static str); 4] = [
         (Decision::Retry, "retry"),
         (Decision::Discard, "discard"),
         (Decision::Done, "done"),
+        (Decision::Failed, "failed"),
     ];
 
-    fn name(self) -> &'static str {
+    /// Whether there is nothing more to be decided.
+    pub fn is_final(self) -> bool {
+        matches!(self, Decision::Discard | Decision::Done)
+    }
+
+    /// Its name in the file, and for people.
+    pub fn name(self) -> &'static str {
         let known = Decision::ALL.iter().find(|(other, _)| *other == self);
         known.map_or("", |(_, name)| name)
     }
@@ -111,7 +120,7 @@ impl Letters {
         let first = self.journal.first_offset();
         let end = self.journal.durable_through().map_or(0, |last| last + 1);
         let decided = decisions.range(first..end);
-        let decided = decided.filter(|(_, decision)| **decision != Decision::Retry);
+        let decided = decided.filter(|(_, decision)| decision.is_final());
         let open = (end - first.min(end)).saturating_sub(decided.count() as u64);
         let retried = decisions.range(first..end);
         let retried = retried.filter(|(_, decision)| **decision == Decision::Retry);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::mutation::v1::outcome::Result as Resolved;
 use crate::mutation::v1::record::Body;
-use crate::mutation::v1::{Command, Heartbeat, Outcome, Record, Snapshot, Store};
+use crate::mutation::v1::{Command, Heartbeat, Letter, Outcome, Record, Snapshot, Store};
 
 /// So many bytes of an argument or value are shown to people.
 const SHOWN_BYTES_MAX: usize = 64;
@@ -162,6 +162,47 @@ pub(super) fn json(offset: u64, record: &Record) -> Value {
         object[kind] = body;
     }
     object
+}
+
+/// A letter for people; with its record, where it is to be whole.
+pub(in super::super) fn letter_line(
+    number: u64,
+    decision: &str,
+    letter: &Letter,
+    whole: bool,
+) -> String {
+    let keys: Vec<String> = letter.keys.iter().map(|key| word(key)).collect();
+    let mut line = format!(
+        "{number} {} {decision} from {}/{} at {}, keys {}: {}",
+        time(letter.at),
+        letter.source,
+        letter.partition,
+        letter.offset,
+        keys.join(" "),
+        letter.reason
+    );
+    if let Some(record) = letter.record.as_ref().filter(|_| whole) {
+        line.push_str("\n  ");
+        line.push_str(&self::line(letter.offset, record));
+    }
+    line
+}
+
+/// A letter for machines.
+pub(in super::super) fn letter_json(number: u64, decision: &str, letter: &Letter) -> Value {
+    let mut object = Map::new();
+    object.insert("number".to_owned(), number.into());
+    object.insert("decision".to_owned(), decision.into());
+    object.insert("source".to_owned(), letter.source.clone().into());
+    object.insert("partition".to_owned(), letter.partition.into());
+    object.insert("offset".to_owned(), letter.offset.into());
+    object.insert("reason".to_owned(), letter.reason.clone().into());
+    object.insert("at_ms".to_owned(), letter.at.into());
+    object.insert("keys".to_owned(), list_json(&letter.keys));
+    if let Some(record) = &letter.record {
+        object.insert("record".to_owned(), json(letter.offset, record));
+    }
+    Value::Object(object)
 }
 
 fn outcome_json(outcome: &Outcome) -> Value {

@@ -123,7 +123,7 @@ impl<T: Target> Driver<T> {
             let decision = match is_done {
                 true => Decision::Done,
                 // It stays; whoever asked may ask again.
-                false => continue,
+                false => Decision::Failed,
             };
             if let Some(letters) = &self.letters
                 && let Err(error) = letters.decide(offset, decision)
