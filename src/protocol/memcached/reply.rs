@@ -121,6 +121,9 @@ mod tests {
     fn values_are_named_one_by_one() {
         let reply = b"VALUE a 0 3\r\nEND\r\nVALUE bb 5 0 9\r\n\r\nEND\r\n";
         let found = Values(reply).map(|(key, value)| (key.to_vec(), value.len()));
-        assert_eq!(found.collect::<Vec<_>>(), [(b"a".to_vec(), 18), (b"bb".to_vec(), 18)]);
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [(b"a".to_vec(), 18), (b"bb".to_vec(), 18)]
+        );
     }
 }
