@@ -5,6 +5,7 @@
 mod check;
 mod directory;
 pub mod journal;
+mod kube;
 mod run;
 
 use crate::config::{Backend, Config};
@@ -87,6 +88,11 @@ enum Command {
         #[command(subcommand)]
         command: JournalCommand,
     },
+    /// Put the sidecar into pods of Kubernetes
+    Kube {
+        #[command(subcommand)]
+        command: kube::Command,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -164,6 +170,7 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Run => run::run(file),
         Command::Check(options) => check::check(file, options, &mut out),
         Command::Journal { command } => execute_journal(command, file, &mut out),
+        Command::Kube { command } => kube::execute(command, &mut out),
     }
 }
 

@@ -289,13 +289,14 @@ impl Node {
         }
     }
 
-    /// Something is put into it, which needs lines. What was empty has no
-    /// layout that would have to be kept.
+    /// Something is put into it. What was empty has no layout that would have
+    /// to be kept, and is easier to read on lines of its own.
     fn make_block(&mut self) {
+        let is_empty = self.is_empty();
         match self {
-            Node::Scalar(_) => {}
-            Node::Sequence(sequence) => sequence.flow = false,
-            Node::Mapping(mapping) => mapping.flow = false,
+            Node::Sequence(sequence) if is_empty => sequence.flow = false,
+            Node::Mapping(mapping) if is_empty => mapping.flow = false,
+            _ => {}
         }
     }
 }

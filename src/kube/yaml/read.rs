@@ -31,6 +31,8 @@ pub struct Document {
     /// What it holds; none where there are only comments.
     pub root: Option<Node>,
     pub(super) end: Vec<String>,
+    /// Columns a level where it is JSON.
+    pub(super) json: Option<usize>,
 }
 
 /// Reads a text of any number of documents.
@@ -43,7 +45,10 @@ pub fn read(text: &str) -> Result<Vec<Document>, SyntaxError> {
                 line: error.line + first_line,
                 ..error
             })?;
+        let json = root.as_ref().filter(|root| root.is_flow());
+        let json = json.map(|_| json_indent(&source));
         documents.push(Document {
+            json,
             separator,
             source,
             root,
@@ -288,7 +293,14 @@ impl<'t> Reader<'t> {
         let style = match style {
             ScalarStyle::Plain => Style::Plain,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
-            ScalarStyle::Literal | ScalarStyle::Folded => return Ok(Node::text(value)),
+            ScalarStyle::Literal | ScalarStyle::Folded => {
+                let source = self.block_source(span);
+                let mut scalar = Scalar::text(value.into_owned());
+                if source.is_some() {
+                    (scalar.style, scalar.source) = (Style::Block, source);
+                }
+                return Ok(Node::Scalar(scalar));
+            }
         };
         let source: String = self.characters[span.start.index()..span.end.index()]
             .iter()
@@ -308,6 +320,38 @@ impl<'t> Reader<'t> {
                 source,
             },
         }))
+    }
+
+    /// The header and the lines of a text under `|` or `>`; none where the
+    /// header says more than how it ends, as it is simpler to write it anew.
+    fn block_source(&self, span: Span) -> Option<String> {
+        let (start, end) = (span.start.index(), span.end.index());
+        let head: String = self.characters[..start]
+            .iter()
+            .rev()
+            .take(DEPTH_MAX * 4)
+            .collect();
+        let head: String = head.chars().rev().collect();
+        let (head, indent) = head.rsplit_once('\n')?;
+        let header = head
+            .rsplit_once(['|', '>'])
+            .map(|(before, _)| &head[before.len()..])?;
+        let is_plain = matches!(header.trim_end(), "|" | "|-" | ">" | ">-");
+        if !is_plain || !indent.bytes().all(|one| one == b' ') {
+            return None;
+        }
+        let mut source = header.trim_end().to_owned();
+        let body: String = self.characters[start..end].iter().collect();
+        for (index, line) in body.trim_end().split('\n').enumerate() {
+            let line = match index {
+                0 => line,
+                _ if line.trim().is_empty() => "",
+                _ => line.strip_prefix(indent)?,
+            };
+            source.push('\n');
+            source.push_str(line.trim_end_matches('\r'));
+        }
+        Some(source)
     }
 
     fn sequence(
@@ -422,12 +466,23 @@ impl<'t> Reader<'t> {
 impl Node {
     /// Whether a comment can stand behind it.
     fn is_one_line(&self) -> bool {
+        matches!(self, Node::Scalar(_)) || self.is_flow()
+    }
+
+    /// Whether it is a list or map in brackets.
+    fn is_flow(&self) -> bool {
         match self {
-            Node::Scalar(_) => true,
+            Node::Scalar(_) => false,
             Node::Sequence(sequence) => sequence.flow,
             Node::Mapping(mapping) => mapping.flow,
         }
     }
+}
+
+/// Columns that a level of a JSON document is indented by.
+fn json_indent(source: &str) -> usize {
+    let second = source.trim_start().lines().nth(1).unwrap_or("  ");
+    second.len() - second.trim_start_matches(' ').len()
 }
 
 fn count(node: &Node) -> usize {

@@ -8,7 +8,8 @@ pub struct Scalar {
     /// The text, without quotes and escapes.
     pub(super) value: String,
     pub(super) style: Style,
-    /// How it stands in the source, where it stands on one line.
+    /// How it stands in the source: on one line, or of a block the header and
+    /// the lines, without what they are indented by.
     pub(super) source: Option<String>,
 }
 
@@ -95,8 +96,17 @@ impl Scalar {
     pub(super) fn line(&self) -> String {
         match &self.source {
             Some(source) => source.clone(),
+            None if is_single_quoted(&self.value) => format!("'{}'", self.value),
             // JSON's strings are YAML's too.
             None => Value::String(self.value.clone()).to_string(),
+        }
+    }
+
+    /// How it is written within brackets, where lines of text cannot stand.
+    pub(super) fn flow_line(&self) -> String {
+        match self.style {
+            Style::Block => Value::String(self.value.clone()).to_string(),
+            Style::Plain | Style::Quoted => self.line(),
         }
     }
 }
@@ -161,7 +171,24 @@ fn is_plain(text: &str) -> bool {
             || matches!(one, '/' | '.' | '-' | '_' | ':' | '=' | '$' | '(' | ')')
     });
     let is_word = matches!(text, "y" | "Y" | "n" | "N");
-    first_fits && rest_fits && !is_word && !text.ends_with(':') && resolve(text) == Resolved::Text
+    let is_text = first_fits
+        && rest_fits
+        && !is_word
+        && !text.ends_with(':')
+        && resolve(text) == Resolved::Text;
+    is_text || is_quantity(text)
+}
+
+/// A number with a unit: no reader takes it for a number.
+fn is_quantity(text: &str) -> bool {
+    let unit = text.trim_start_matches(|one: char| one.is_ascii_digit());
+    unit.len() < text.len() && matches!(unit, "m" | "s" | "Ki" | "Mi" | "Gi" | "Ti")
+}
+
+/// Whether a text is easier to read in single quotes: JSON is.
+fn is_single_quoted(text: &str) -> bool {
+    let fits = |one: char| matches!(one, ' '..='~') && one != '\'';
+    text.contains('"') && text.chars().all(fits)
 }
 
 /// Whether a text of several lines can be written under `|` and be read as
@@ -218,8 +245,12 @@ mod tests {
             ("a: b", "\"a: b\""),
             ("a #b", "\"a #b\""),
             ("a:", "\"a:\""),
-            ("{\"a\":1}", "\"{\\\"a\\\":1}\""),
-            ("100m", "\"100m\""),
+            ("{\"a\":1}", "'{\"a\":1}'"),
+            ("it's \"so\"", "\"it's \\\"so\\\"\""),
+            ("100m", "100m"),
+            ("8Gi", "8Gi"),
+            ("1e3", "\"1e3\""),
+            ("1.5Gi", "\"1.5Gi\""),
         ] {
             assert_eq!(Scalar::text(text.to_owned()).line(), expected);
         }

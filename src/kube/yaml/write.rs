@@ -3,13 +3,19 @@
 use super::read::Document;
 use super::scalar::Style;
 use super::{Node, Scalar};
+use serde_json::Value;
 
 impl Document {
     /// Its text after its tree was changed, without its separator.
     pub fn write(&self) -> String {
         let mut out = String::new();
-        if let Some(root) = &self.root {
-            root.write_root(&mut out);
+        match (&self.root, self.json) {
+            (Some(root), Some(indent)) => {
+                root.json(indent, 0, &mut out);
+                out.push('\n');
+            }
+            (Some(root), None) => root.write_root(&mut out),
+            (None, _) => {}
         }
         comments(&self.end, 0, &mut out);
         out
@@ -29,7 +35,7 @@ impl Node {
             Node::Mapping(mapping) if !mapping.entries.is_empty() => self.block(0, out),
             Node::Sequence(sequence) if !sequence.items.is_empty() => self.block(0, out),
             _ => {
-                self.inline(out);
+                self.inline_value(out);
                 out.push('\n');
             }
         }
@@ -143,10 +149,43 @@ impl Node {
         }
     }
 
+    /// As JSON, on as many lines as it has values.
+    fn json(&self, step: usize, column: usize, out: &mut String) {
+        let line = |column: usize, out: &mut String| {
+            out.push('\n');
+            indent(column, out);
+        };
+        let inner = column + step;
+        match self {
+            Node::Sequence(sequence) if !sequence.items.is_empty() => {
+                for (index, item) in sequence.items.iter().enumerate() {
+                    out.push(if index == 0 { '[' } else { ',' });
+                    line(inner, out);
+                    item.node.json(step, inner, out);
+                }
+                line(column, out);
+                out.push(']');
+            }
+            Node::Mapping(mapping) if !mapping.entries.is_empty() => {
+                for (index, entry) in mapping.entries.iter().enumerate() {
+                    out.push(if index == 0 { '{' } else { ',' });
+                    line(inner, out);
+                    out.push_str(&Value::from(entry.key.value()).to_string());
+                    out.push_str(": ");
+                    entry.node.json(step, inner, out);
+                }
+                line(column, out);
+                out.push('}');
+            }
+            _ => out.push_str(&self.to_json().to_string()),
+        }
+    }
+
     /// Within brackets nothing may be left out.
     fn inline_value(&self, out: &mut String) {
         match self {
             Node::Scalar(scalar) if scalar.line().is_empty() => out.push_str("null"),
+            Node::Scalar(scalar) => out.push_str(&scalar.flow_line()),
             _ => self.inline(out),
         }
     }
@@ -154,6 +193,13 @@ impl Node {
 
 impl Scalar {
     fn block(&self, column: usize, after: Option<&str>, out: &mut String) {
+        if let Some(source) = &self.source {
+            let (header, lines) = source.split_once('\n').unwrap_or((source, ""));
+            out.push(' ');
+            out.push_str(header);
+            end_line(after, out);
+            return text_lines(lines, column, out);
+        }
         let ends = self.value.len() - self.value.trim_end_matches('\n').len();
         out.push_str(match ends {
             0 => " |-",
@@ -162,13 +208,17 @@ impl Scalar {
         });
         end_line(after, out);
         let text = self.value.strip_suffix('\n').unwrap_or(&self.value);
-        for line in text.split('\n') {
-            if !line.is_empty() {
-                indent(column, out);
-                out.push_str(line);
-            }
-            out.push('\n');
+        text_lines(text, column, out);
+    }
+}
+
+fn text_lines(text: &str, column: usize, out: &mut String) {
+    for line in text.split('\n') {
+        if !line.is_empty() {
+            indent(column, out);
+            out.push_str(line);
         }
+        out.push('\n');
     }
 }
 
