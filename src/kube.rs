@@ -18,6 +18,7 @@ mod pod;
 mod record;
 mod rewrite;
 mod sidecar;
+pub mod webhook;
 pub mod yaml;
 
 pub use annotations::{overlay, wish};
@@ -25,3 +26,4 @@ pub use options::{JournalVolume, Mode, Options, PREFIX, Rewrite};
 pub use pod::{Owner, Refused, inject, uninject};
 pub use record::INJECTED;
 pub use sidecar::CONTAINER;
+pub use yaml::Node;

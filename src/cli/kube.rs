@@ -3,6 +3,7 @@
 mod drain;
 mod manifests;
 mod settings;
+mod webhook;
 
 use clap::Subcommand;
 use std::io::Write;
@@ -22,6 +23,14 @@ const UNINJECT_EXAMPLES: &str = "\
 Examples:
   wal-sidecar kube uninject -f injected.yaml > app.yaml";
 
+const WEBHOOK_EXAMPLES: &str = "\
+Examples:
+  wal-sidecar kube webhook --certificates /run/secrets/wal-sidecar-webhook
+  wal-sidecar kube webhook --listen 127.0.0.1:8443 --certificates /tmp/webhook \\
+      --self-signed localhost
+
+k8s/webhook has the manifests that make an API server ask it.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Print manifests with the sidecar added to their pods
@@ -30,6 +39,9 @@ pub(super) enum Command {
     /// Print manifests as they were before the sidecar was added
     #[command(after_help = UNINJECT_EXAMPLES)]
     Uninject(manifests::Options),
+    /// Serve the admission webhook that adds the sidecar to new pods
+    #[command(after_help = WEBHOOK_EXAMPLES)]
+    Webhook(Box<webhook::Options>),
     /// Wait until no client is connected to the sidecar of this pod (its preStop hook)
     Drain(drain::Options),
 }
@@ -38,6 +50,7 @@ pub(super) fn execute(command: &Command, out: &mut dyn Write) -> anyhow::Result<
     match command {
         Command::Inject(options) => manifests::inject(options, out),
         Command::Uninject(options) => manifests::uninject(options, out),
+        Command::Webhook(options) => webhook::webhook(options),
         Command::Drain(options) => drain::drain(options),
     }
 }
