@@ -18,6 +18,7 @@ mod pod;
 mod record;
 mod rewrite;
 mod sidecar;
+pub mod trust;
 pub mod webhook;
 pub mod yaml;
 

@@ -1,5 +1,6 @@
 //! `wal-sidecar kube ...`
 
+mod certificate;
 mod drain;
 mod manifests;
 mod settings;
@@ -31,6 +32,13 @@ Examples:
 
 k8s/webhook has the manifests that make an API server ask it.";
 
+const CERTIFICATE_EXAMPLES: &str = "\
+Examples:
+  kubectl kustomize k8s/overlays/minimal | wal-sidecar kube certificate -f - | kubectl apply -f -
+
+It adds a Secret with the certificate and its key, and tells the API server to
+trust it. Each run makes a new one: doing it again renews it.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Print manifests with the sidecar added to their pods
@@ -42,6 +50,9 @@ pub(super) enum Command {
     /// Serve the admission webhook that adds the sidecar to new pods
     #[command(after_help = WEBHOOK_EXAMPLES)]
     Webhook(Box<webhook::Options>),
+    /// Print the webhook's manifests with a self-signed certificate in them
+    #[command(after_help = CERTIFICATE_EXAMPLES)]
+    Certificate(certificate::Options),
     /// Wait until no client is connected to the sidecar of this pod (its preStop hook)
     Drain(drain::Options),
 }
@@ -51,6 +62,7 @@ pub(super) fn execute(command: &Command, out: &mut dyn Write) -> anyhow::Result<
         Command::Inject(options) => manifests::inject(options, out),
         Command::Uninject(options) => manifests::uninject(options, out),
         Command::Webhook(options) => webhook::webhook(options),
+        Command::Certificate(options) => certificate::certificate(options, out),
         Command::Drain(options) => drain::drain(options),
     }
 }

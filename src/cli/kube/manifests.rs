@@ -103,7 +103,7 @@ fn tell(notice: &Notice, done: &str, json: bool) -> std::io::Result<()> {
 }
 
 /// The files; a directory stands for the manifests in it, by name.
-fn paths(given: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn paths(given: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for path in given {
         if !path.is_dir() {
@@ -129,7 +129,7 @@ fn paths(given: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = match path.as_os_str() == "-" {
         true => std::io::stdin()
