@@ -15,7 +15,6 @@ import (
 	"os"
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
-	keda "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -27,7 +26,6 @@ import (
 var kinds = map[string]func() any{
 	"monitoring.coreos.com/v1/PodMonitor":     func() any { return &monitoring.PodMonitor{} },
 	"monitoring.coreos.com/v1/PrometheusRule": func() any { return &monitoring.PrometheusRule{} },
-	"keda.sh/v1alpha1/ScaledObject":           func() any { return &keda.ScaledObject{} },
 	"cert-manager.io/v1/Certificate":          func() any { return &certmanager.Certificate{} },
 	"cert-manager.io/v1/Issuer":               func() any { return &certmanager.Issuer{} },
 }
