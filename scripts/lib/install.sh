@@ -149,7 +149,7 @@ install_go_suite() {
 }
 
 make_go_suite() {
-  say "building the Go suite: $(grep -m1 '^require ' "$1/go.mod" | cut -d' ' -f2-)"
+  say "building the Go suite of ${1#"$root/"}"
   (cd "$1" && go build -o "$2" . </dev/null)
 }
 
