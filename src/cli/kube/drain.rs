@@ -3,10 +3,11 @@
 //! A kubelet runs all preStop hooks of a pod at once, and sends SIGTERM to a
 //! container when its own has ended (to a native sidecar not before the
 //! application has ended). So the hook does not drain: that would cut off an
-//! application that is still finishing its work. It waits until the
-//! application has closed its connections; SIGTERM does the rest.
+//! application that is still finishing its work. It waits until no client has
+//! been there for a second; SIGTERM does the rest.
 
 use crate::kube::idle::{Clients, clients};
+use anyhow::Context as _;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -15,6 +16,10 @@ use tokio::time::{Instant, sleep};
 
 /// How often the sidecar is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long nobody has to have been connected. Some clients connect anew for
+/// each request, and what the sidecar shows is up to a quarter of a second old.
+const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
@@ -48,15 +53,32 @@ pub(super) fn drain(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until no client is connected. How many are at the end.
+/// Waits until no client has been connected for a while. How many are at the
+/// end.
 async fn wait(admin: SocketAddr, limit: Duration) -> anyhow::Result<u64> {
     let end = Instant::now() + limit;
+    // Since when nobody is there, and how many had been by then.
+    let mut quiet: Option<(Instant, u64)> = None;
     loop {
-        match clients(admin).await? {
-            Clients::Connected(0) | Clients::Ended => return Ok(0),
-            Clients::Connected(count) if Instant::now() >= end => return Ok(count),
-            Clients::Connected(_) => sleep(POLL_INTERVAL).await,
+        let asked = clients(admin).await;
+        let (left, all) = match asked.with_context(|| format!("ask {admin} for its clients"))? {
+            Clients::Ended => return Ok(0),
+            Clients::Served {
+                connected,
+                accepted,
+            } => (connected, accepted),
+        };
+        let now = Instant::now();
+        quiet = match quiet {
+            _ if left > 0 => None,
+            Some((since, before)) if before == all => Some((since, all)),
+            _ => Some((now, all)),
+        };
+        let is_quiet = quiet.is_some_and(|(since, _)| now - since >= QUIET);
+        if is_quiet || now >= end {
+            return Ok(left);
         }
+        sleep(POLL_INTERVAL).await;
     }
 }
 
