@@ -185,7 +185,8 @@ fn everything_is_what_its_kind_says() {
             panic!("{error} in {object}");
         }
     }
-    let kinds: &[(&str, fn(&Value))] = &[
+    type Check = fn(&Value);
+    let kinds: &[(&str, Check)] = &[
         ("ConfigMap", typed::<ConfigMap>),
         ("CronJob", typed::<CronJob>),
         ("DaemonSet", typed::<DaemonSet>),
