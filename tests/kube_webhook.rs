@@ -396,6 +396,32 @@ fn reviews_are_answered_until_the_end() {
     assert_eq!(webhook.process.wait(DEADLINE).code(), Some(0));
 }
 
+#[test]
+fn what_kube_certificate_prints_is_trusted() {
+    use base64::Engine as _;
+    let text = std::fs::read_to_string(kube::root().join("k8s/webhook/webhook.yaml")).unwrap();
+    let valid = Duration::from_secs(86_400);
+    let printed = wal_sidecar::kube::trust::trust(&text, "certificate", valid).unwrap();
+    let documents = read(&printed).unwrap();
+    let object = |index: usize| documents[index].root.as_ref().unwrap().to_json();
+    let (configuration, secret) = (object(0), object(1));
+    let decoded = |value: &Value| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap());
+        String::from_utf8(bytes.unwrap()).unwrap()
+    };
+    let webhook = Webhook::start(&[]);
+    for name in ["tls.key", "tls.crt"] {
+        let path = webhook.directory.path().join(name);
+        std::fs::write(path.with_extension("new"), decoded(&secret["data"][name])).unwrap();
+        std::fs::rename(path.with_extension("new"), path).unwrap();
+    }
+    // The name is the one that the API server asks for.
+    let authority = decoded(&configuration["webhooks"][0]["clientConfig"]["caBundle"]);
+    until("it to be taken up", DEADLINE, || {
+        Connection::open(webhook.port, &authority).ok()
+    });
+}
+
 /// An API server waits ten seconds by default, and every pod waits for it.
 #[test]
 fn a_review_takes_milliseconds() {

@@ -39,6 +39,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 const BODY_BYTES_MAX: usize = 8 << 20;
 /// Time for a connection's last response once it is to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Looks after which files that cannot be used are broken.
+const LOOKS_UNTIL_BROKEN: u32 = 2;
 /// Pause after an accept that failed for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -60,6 +62,9 @@ pub struct Server {
     address: SocketAddr,
     pair: Pair,
     config: Arc<ServerConfig>,
+    /// Files that cannot be used, or cannot be read, and how often they were
+    /// seen so.
+    failing: Option<(Option<Pair>, u32)>,
     state: Arc<State>,
 }
 
@@ -97,6 +102,7 @@ pub async fn bind(listen: SocketAddr, webhook: Webhook) -> Result<Server, StartE
         address,
         pair,
         config,
+        failing: None,
         state,
     })
 }
@@ -144,28 +150,34 @@ impl Server {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Takes up changed files. While one is new and the other is not yet, or
-    /// they are broken, the old ones stay.
+    /// Takes up changed files. While they are broken, the old ones stay. Two
+    /// files cannot be exchanged at once, so a pair is broken only if it is at
+    /// the next look too; it is reported once.
     fn reload(&mut self) {
-        let directory = &self.state.webhook.certificates;
-        let read = Pair::read(directory);
-        if read.as_ref().is_ok_and(|pair| *pair == self.pair) {
+        let read = Pair::read(&self.state.webhook.certificates);
+        let seen = read.as_ref().ok().cloned();
+        if seen.as_ref() == Some(&self.pair) {
+            self.failing = None;
             return;
         }
-        let loaded = read.and_then(|pair| {
-            // A broken pair is reported once, not at every look.
-            self.pair = pair;
-            self.pair.server_config()
-        });
-        self.state.metrics.reloaded(loaded.is_ok());
+        let loaded = read.and_then(|pair| pair.server_config().map(|config| (pair, config)));
         match loaded {
-            Ok((config, expires_at)) => {
-                self.config = config;
+            Ok((pair, (config, expires_at))) => {
+                (self.pair, self.config, self.failing) = (pair, config, None);
+                self.state.metrics.reloaded(true);
                 self.state.metrics.certificate(expires_at);
                 tracing::info!(expires_at, "certificate read again");
             }
             Err(error) => {
-                tracing::error!(%error, "the new certificate cannot be used; the old one stays")
+                let looks = match &self.failing {
+                    Some((same, looks)) if *same == seen => looks + 1,
+                    _ => 1,
+                };
+                self.failing = Some((seen, looks));
+                if looks == LOOKS_UNTIL_BROKEN {
+                    self.state.metrics.reloaded(false);
+                    tracing::error!(%error, "the new certificate cannot be used; the old one stays");
+                }
             }
         }
     }
