@@ -1,5 +1,7 @@
 //! The webhook as a process, and an API server's side of it.
 
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;

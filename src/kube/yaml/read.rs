@@ -342,10 +342,16 @@ impl<'t> Reader<'t> {
         }
         let mut source = header.trim_end().to_owned();
         let body: String = self.characters[start..end].iter().collect();
-        for (index, line) in body.trim_end().split('\n').enumerate() {
+        let mut lines: Vec<&str> = body.split('\n').collect();
+        // What follows the last line, up to where the next thing begins.
+        while let Some(line) = lines.pop_if(|line| line.trim().is_empty()) {
+            // Spaces beyond those it is indented by are a part of the text.
+            (line.len() <= indent.len()).then_some(())?;
+        }
+        for (index, line) in lines.into_iter().enumerate() {
             let line = match index {
                 0 => line,
-                _ if line.trim().is_empty() => "",
+                _ if line.trim().is_empty() && line.len() <= indent.len() => "",
                 _ => line.strip_prefix(indent)?,
             };
             source.push('\n');

@@ -97,28 +97,46 @@ impl Scalar {
         match &self.source {
             Some(source) => source.clone(),
             None if is_single_quoted(&self.value) => format!("'{}'", self.value),
-            // JSON's strings are YAML's too.
-            None => Value::String(self.value.clone()).to_string(),
+            None => quoted(&self.value),
         }
     }
 
     /// How it is written within brackets, where lines of text cannot stand.
     pub(super) fn flow_line(&self) -> String {
         match self.style {
-            Style::Block => Value::String(self.value.clone()).to_string(),
+            Style::Block => quoted(&self.value),
             Style::Plain | Style::Quoted => self.line(),
         }
     }
+}
+
+/// In double quotes. JSON's strings are YAML's too, but that YAML allows fewer
+/// characters as they are.
+fn quoted(text: &str) -> String {
+    let mut out = String::new();
+    for one in Value::String(text.to_owned()).to_string().chars() {
+        match one.is_control() || is_break(one) {
+            true => out.push_str(&format!("\\u{:04x}", u32::from(one))),
+            false => out.push(one),
+        }
+    }
+    out
+}
+
+/// Characters that older readers of YAML take for the end of a line, and the
+/// mark that begins a file.
+fn is_break(one: char) -> bool {
+    matches!(one, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
 /// What kubectl makes of a plain scalar.
 fn resolve(text: &str) -> Resolved {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Resolved::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "y" | "Y" | "on" | "On" | "ON" => {
             return Resolved::Boolean(true);
         }
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "n" | "N" | "off" | "Off" | "OFF" => {
             return Resolved::Boolean(false);
         }
         _ => {}
@@ -136,7 +154,7 @@ fn resolve(text: &str) -> Resolved {
         .chars()
         .all(|one| one.is_ascii_digit() || matches!(one, '-' | '+' | '.' | 'e' | 'E'));
     match digits.parse() {
-        Ok(number) if is_decimal => Resolved::Float(number),
+        Ok(number) if is_decimal && f64::is_finite(number) => Resolved::Float(number),
         _ => Resolved::Text,
     }
 }
@@ -170,12 +188,8 @@ fn is_plain(text: &str) -> bool {
         one.is_ascii_alphanumeric()
             || matches!(one, '/' | '.' | '-' | '_' | ':' | '=' | '$' | '(' | ')')
     });
-    let is_word = matches!(text, "y" | "Y" | "n" | "N");
-    let is_text = first_fits
-        && rest_fits
-        && !is_word
-        && !text.ends_with(':')
-        && resolve(text) == Resolved::Text;
+    let is_text =
+        first_fits && rest_fits && !text.ends_with(':') && resolve(text) == Resolved::Text;
     is_text || is_quantity(text)
 }
 
@@ -195,10 +209,13 @@ fn is_single_quoted(text: &str) -> bool {
 /// it was.
 fn is_block(text: &str) -> bool {
     let starts_right = !text.starts_with([' ', '\t', '\n']);
+    let is_visible = text
+        .lines()
+        .all(|line| line.is_empty() || !line.trim().is_empty());
     let is_printable = text
         .chars()
-        .all(|one| one == '\n' || one == '\t' || !one.is_control());
-    starts_right && is_printable && !text.contains('\u{feff}')
+        .all(|one| one == '\n' || one == '\t' || !(one.is_control() || is_break(one)));
+    starts_right && is_visible && is_printable
 }
 
 #[cfg(test)]
@@ -224,7 +241,8 @@ mod tests {
             ("100m", Resolved::Text),
             ("089", Resolved::Float(89.0)),
             ("nan", Resolved::Text),
-            ("y", Resolved::Text),
+            ("1e400", Resolved::Text),
+            ("y", Resolved::Boolean(true)),
         ] {
             assert_eq!(resolve(text), expected, "{text}");
         }
