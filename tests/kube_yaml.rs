@@ -261,7 +261,10 @@ fn texts_that_are_written_are_read_as_they_were() {
         .collect();
     let written = Node::from_json(&Value::Array(value.clone())).write();
     assert_eq!(ours(&written), Value::Array(value.clone()));
-    assert_eq!(kubectl(&[written.clone()]), [Value::Array(value)]);
+    assert_eq!(
+        kubectl(std::slice::from_ref(&written)),
+        [Value::Array(value)]
+    );
     // Written again it stays as it is.
     assert_eq!(
         read(&written).unwrap()[0].root.as_ref().unwrap().write(),
