@@ -397,29 +397,46 @@ fn reviews_are_answered_until_the_end() {
 }
 
 #[test]
-fn what_kube_certificate_prints_is_trusted() {
+fn what_kube_certificate_prints_is_trusted_and_renewed_without_a_gap() {
     use base64::Engine as _;
-    let text = std::fs::read_to_string(kube::root().join("k8s/webhook/webhook.yaml")).unwrap();
-    let valid = Duration::from_secs(86_400);
-    let printed = wal_sidecar::kube::trust::trust(&text, "certificate", valid).unwrap();
-    let documents = read(&printed).unwrap();
-    let object = |index: usize| documents[index].root.as_ref().unwrap().to_json();
-    let (configuration, secret) = (object(0), object(1));
     let decoded = |value: &Value| {
         let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap());
         String::from_utf8(bytes.unwrap()).unwrap()
     };
+    let certified = |text: &str| {
+        let valid = Duration::from_secs(86_400);
+        let printed = wal_sidecar::kube::trust::trust(text, "certificate", valid).unwrap();
+        let documents = read(&printed).unwrap();
+        let object = |index: usize| documents[index].root.as_ref().unwrap().to_json();
+        let bundle = decoded(&object(0)["webhooks"][0]["clientConfig"]["caBundle"]);
+        (documents[0].write(), bundle, object(1)["data"].clone())
+    };
     let webhook = Webhook::start(&[]);
-    for name in ["tls.key", "tls.crt"] {
-        let path = webhook.directory.path().join(name);
-        std::fs::write(path.with_extension("new"), decoded(&secret["data"][name])).unwrap();
-        std::fs::rename(path.with_extension("new"), path).unwrap();
-    }
+    let mount = |data: &Value| {
+        for name in ["tls.key", "tls.crt"] {
+            let path = webhook.directory.path().join(name);
+            std::fs::write(path.with_extension("new"), decoded(&data[name])).unwrap();
+            std::fs::rename(path.with_extension("new"), path).unwrap();
+        }
+    };
     // The name is the one that the API server asks for.
-    let authority = decoded(&configuration["webhooks"][0]["clientConfig"]["caBundle"]);
+    let text = std::fs::read_to_string(kube::root().join("k8s/webhook/webhook.yaml")).unwrap();
+    let (configuration, bundle, secret) = certified(&text);
+    mount(&secret);
     until("it to be taken up", DEADLINE, || {
-        Connection::open(webhook.port, &authority).ok()
+        Connection::open(webhook.port, &bundle).ok()
     });
+
+    let (configuration, renewed, secret) = certified(&configuration);
+    Connection::open(webhook.port, &renewed).expect("the pods' certificate is trusted still");
+    mount(&secret);
+    until("the new one to be taken up", DEADLINE, || {
+        Connection::open(webhook.port, &bundle).err()
+    });
+    Connection::open(webhook.port, &renewed).unwrap();
+    // The bundle does not grow for ever.
+    let (_, again, _) = certified(&configuration);
+    assert_eq!(again.matches("BEGIN CERTIFICATE").count(), 2);
 }
 
 /// An API server waits ten seconds by default, and every pod waits for it.

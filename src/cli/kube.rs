@@ -35,9 +35,11 @@ k8s/webhook has the manifests that make an API server ask it.";
 const CERTIFICATE_EXAMPLES: &str = "\
 Examples:
   kubectl kustomize k8s/overlays/minimal | wal-sidecar kube certificate -f - | kubectl apply -f -
+  kubectl get mutatingwebhookconfiguration wal-sidecar -o yaml |
+      wal-sidecar kube certificate -f - | kubectl apply -f -       renew it
 
-It adds a Secret with the certificate and its key, and tells the API server to
-trust it. Each run makes a new one: doing it again renews it.";
+It adds a Secret with the certificate and its key, and makes the API server trust
+its authority, and the one that it trusted last.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -86,6 +86,8 @@ fn services(object: &Node) -> Vec<(String, String)> {
     named.collect()
 }
 
+/// Makes the API server trust the authority. The one it trusted last stays
+/// trusted, so that it does while pods still have the certificate of before.
 fn set_authority(object: &mut Node, authority: &str) -> bool {
     if services(object).is_empty() {
         return false;
@@ -96,10 +98,20 @@ fn set_authority(object: &mut Node, authority: &str) -> bool {
         .flat_map(Node::items_mut);
     for webhook in webhooks {
         if let Some(config) = webhook.get_mut("clientConfig") {
-            config.set("caBundle", Node::text(BASE64.encode(authority)));
+            let last = config.str_of("caBundle").and_then(first_certificate);
+            let bundle = authority.to_owned() + &last.unwrap_or_default();
+            config.set("caBundle", Node::text(BASE64.encode(bundle)));
         }
     }
     true
+}
+
+/// The first certificate of a bundle, which is the newest.
+fn first_certificate(bundle: &str) -> Option<String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let bundle = String::from_utf8(BASE64.decode(bundle).ok()?).ok()?;
+    let (first, _) = bundle.split_once(END)?;
+    Some(format!("{}{END}\n", first.trim_start()))
 }
 
 fn secret_of(made: &SelfSigned, name: &str, namespace: &str) -> Node {

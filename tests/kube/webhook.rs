@@ -127,11 +127,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, trusting one authority only.
+    /// Connects, trusting the authorities of a bundle only.
     pub fn open(port: u16, authority: &str) -> std::io::Result<Connection> {
         let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(authority.as_bytes()).unwrap();
-        roots.add(authority).unwrap();
+        for authority in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            roots.add(authority.unwrap()).unwrap();
+        }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
