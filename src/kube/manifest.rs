@@ -3,7 +3,7 @@
 use super::options::Options;
 use super::pod::{self, Owner, Refused};
 use super::sidecar::{self, JOURNAL_VOLUME};
-use super::yaml::{self, Node, SyntaxError};
+use super::yaml::{self, Document, Node, SyntaxError};
 use super::{annotations, options::JournalVolume};
 
 /// Lists in lists.
@@ -95,11 +95,28 @@ fn change(text: &str, change: Change<'_>) -> Result<Changed, SyntaxError> {
         }
         let is_changed = changed.notices[first..].iter().any(|notice| notice.changed);
         match is_changed {
-            true => changed.text.push_str(&document.write()),
+            true => changed.text.push_str(&written(&document)?),
             false => changed.text.push_str(&document.source),
         }
     }
     Ok(changed)
+}
+
+/// The text of a changed document. It is read again: a manifest that meant
+/// something else than it should would be worse than none.
+fn written(document: &Document) -> Result<String, SyntaxError> {
+    let text = document.write();
+    let again = yaml::read(&text)?;
+    let json = |document: &Document| document.root.as_ref().map(Node::to_json);
+    match again.first().and_then(json) == json(document) {
+        true => Ok(text),
+        false => Err(SyntaxError {
+            line: 1,
+            message: "a document after this is laid out in a way that cannot be kept; \
+                      lay it out in the usual way"
+                .to_owned(),
+        }),
+    }
 }
 
 fn end_line(text: &mut String) {

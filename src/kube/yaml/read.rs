@@ -1,11 +1,18 @@
 //! Reading: text to trees.
 
+mod layout;
+
 use super::scalar::Style;
 use super::{Entry, Item, Mapping, Node, Scalar, Sequence};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+/// What a plain text cannot begin with, though the parser lets some pass within
+/// brackets.
+const INDICATORS: &[char] = &[
+    '|', '>', '@', '`', '%', '&', '*', '!', '{', '}', '[', ']', ',', '#', '\'', '"',
+];
 /// Levels of nesting. Kubernetes' own objects have some twenty.
 const DEPTH_MAX: usize = 100;
 /// Values of one document, aliases counted by what they stand for.
@@ -182,6 +189,9 @@ impl<'t> Reader<'t> {
         };
         self.position = self.position.max(end);
         self.line = span.start.line();
+        if let Event::Scalar(value, ScalarStyle::Literal | ScalarStyle::Folded, ..) = &event {
+            self.blank_lines_behind(value, span);
+        }
         self.after_block = matches!(
             event,
             Event::Scalar(_, ScalarStyle::Literal | ScalarStyle::Folded, ..)
@@ -191,37 +201,6 @@ impl<'t> Reader<'t> {
                 Event::StreamStart | Event::SequenceEnd | Event::MappingEnd
             ));
         Ok((event, span))
-    }
-
-    /// Picks up the comments and blank lines from here to `end`.
-    fn gap(&mut self, end: usize) {
-        let end = end.min(self.characters.len());
-        if self.position >= end {
-            return;
-        }
-        let gap: String = self.characters[self.position..end].iter().collect();
-        let mut lines: Vec<&str> = gap.split('\n').collect();
-        // What stands before the next thing on its own line.
-        let last = lines.pop().unwrap_or_default();
-        let mut lines = lines
-            .into_iter()
-            .chain(last.trim().starts_with('#').then_some(last));
-        if !self.after_block {
-            let first = lines.next().unwrap_or(last);
-            let comment = first
-                .find('#')
-                .map(|start| first[start..].trim_end().to_owned());
-            if comment.is_some() {
-                self.after = comment;
-            }
-        }
-        for line in lines {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                self.before.push(line.to_owned());
-            }
-        }
-        self.position = end;
     }
 
     fn node(
@@ -262,9 +241,8 @@ impl<'t> Reader<'t> {
 
     /// Whether a list or map begins with a bracket. An anchor may stand before it.
     fn is_flow(&self, start: Span) -> bool {
-        let last = start.end.index().checked_sub(1);
-        let last = last.filter(|_| !start.is_empty());
-        last.is_some_and(|last| matches!(self.characters[last], '[' | '{'))
+        let start = &self.characters[start.start.index()..start.end.index()];
+        start.iter().any(|one| matches!(one, '[' | '{'))
     }
 
     fn refuse_tag(&self, tag: Option<Cow<'_, Tag>>) -> Result<(), SyntaxError> {
@@ -294,7 +272,9 @@ impl<'t> Reader<'t> {
             ScalarStyle::Plain => Style::Plain,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
             ScalarStyle::Literal | ScalarStyle::Folded => {
-                let source = self.block_source(span);
+                let source = self
+                    .block_source(span)
+                    .filter(|_| !value.is_empty() && !value.ends_with("\n\n"));
                 let mut scalar = Scalar::text(value.into_owned());
                 if source.is_some() {
                     (scalar.style, scalar.source) = (Style::Block, source);
@@ -307,57 +287,23 @@ impl<'t> Reader<'t> {
             .collect();
         // An anchor or a tag before it is part of its place.
         let begins_right = match style {
-            Style::Plain => source == value,
+            Style::Plain => source == value && !source.starts_with(INDICATORS),
             _ => source.starts_with(['\'', '"']),
         };
         let source = (begins_right && !source.contains('\n')).then_some(source);
         let value = value.into_owned();
         Ok(Node::Scalar(match source {
-            None if style == Style::Plain => Scalar::plain(value),
+            // Folded from several lines, or behind an anchor.
+            None if style == Style::Plain => match Scalar::plain(value.clone()) {
+                scalar if scalar.as_str().is_none() => scalar,
+                _ => Scalar::text(value),
+            },
             source => Scalar {
                 value,
                 style,
                 source,
             },
         }))
-    }
-
-    /// The header and the lines of a text under `|` or `>`; none where the
-    /// header says more than how it ends, as it is simpler to write it anew.
-    fn block_source(&self, span: Span) -> Option<String> {
-        let (start, end) = (span.start.index(), span.end.index());
-        let head: String = self.characters[..start]
-            .iter()
-            .rev()
-            .take(DEPTH_MAX * 4)
-            .collect();
-        let head: String = head.chars().rev().collect();
-        let (head, indent) = head.rsplit_once('\n')?;
-        let header = head
-            .rsplit_once(['|', '>'])
-            .map(|(before, _)| &head[before.len()..])?;
-        let is_plain = matches!(header.trim_end(), "|" | "|-" | ">" | ">-");
-        if !is_plain || !indent.bytes().all(|one| one == b' ') {
-            return None;
-        }
-        let mut source = header.trim_end().to_owned();
-        let body: String = self.characters[start..end].iter().collect();
-        let mut lines: Vec<&str> = body.split('\n').collect();
-        // What follows the last line, up to where the next thing begins.
-        while let Some(line) = lines.pop_if(|line| line.trim().is_empty()) {
-            // Spaces beyond those it is indented by are a part of the text.
-            (line.len() <= indent.len()).then_some(())?;
-        }
-        for (index, line) in lines.into_iter().enumerate() {
-            let line = match index {
-                0 => line,
-                _ if line.trim().is_empty() && line.len() <= indent.len() => "",
-                _ => line.strip_prefix(indent)?,
-            };
-            source.push('\n');
-            source.push_str(line.trim_end_matches('\r'));
-        }
-        Some(source)
     }
 
     fn sequence(
@@ -381,9 +327,8 @@ impl<'t> Reader<'t> {
             if event == Event::SequenceEnd {
                 break;
             }
-            // The dash stands two columns left of its item.
             if !flow && sequence.items.is_empty() {
-                sequence.indented = span.start.col() >= parent_column + 4;
+                sequence.indented = self.dash_column(span) >= parent_column + 2;
             }
             self.after = None;
             let column = span.start.col();

@@ -101,6 +101,16 @@ impl Scalar {
         }
     }
 
+    /// How it is written at the start of a line, where it must not look like
+    /// the line between documents.
+    pub(super) fn key_line(&self) -> String {
+        let line = self.flow_line();
+        match line.starts_with("---") || line.starts_with("...") {
+            true => quoted(&self.value),
+            false => line,
+        }
+    }
+
     /// How it is written within brackets, where lines of text cannot stand.
     pub(super) fn flow_line(&self) -> String {
         match self.style {

@@ -73,7 +73,7 @@ impl Node {
                 comments(&entry.before, column, out);
                 indent(column, out);
             }
-            out.push_str(&entry.key.line());
+            out.push_str(&entry.key.key_line());
             out.push(':');
             entry.node.behind_key(column, entry.after.as_deref(), out);
         }
@@ -140,7 +140,7 @@ impl Node {
                     if index > 0 {
                         out.push_str(", ");
                     }
-                    out.push_str(&entry.key.line());
+                    out.push_str(&entry.key.flow_line());
                     out.push_str(": ");
                     entry.node.inline_value(out);
                 }

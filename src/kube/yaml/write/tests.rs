@@ -22,6 +22,7 @@ fn what_has_the_usual_layout_is_written_as_it_was() {
         "list:\n- a # x\n# before b\n- name: b\n  args: [\"x y\", 2]\n  empty: {}\n",
         "list:\n  - a\n  # before b\n  - name: b\n    more:\n      - 1\n      - 2\n",
         "text: |\n  one\n    # no comment\n\n  two\n# after\nother: |-\n  x\n  y\nlast: |+\n  x\n\nend: 1\n",
+        "a:\n- text: |\n    one\n\n    two\n\n\n  # of b\n  b: >-\n    x\n\n- c\n\nd: 1\n",
         "mode: 0644\nflag: on\nnull: ~\nnothing:\nquoted: \"on\"\nempty: ''\n",
         "- a\n- b: 1\n  c: 2\n-\n  - nested\n- |\n  text\n- d\n",
         "a:\n  b:\n    c: 1 # deep\n  # of b's level\n  d: 2\ne: 3\n",
@@ -130,4 +131,89 @@ fn json_goes_through_unchanged() {
         read(&pretty).unwrap()[0].root.as_ref().unwrap().to_json(),
         value
     );
+}
+
+mod any_text {
+    use super::{Node, read};
+    use proptest::prelude::*;
+
+    /// Pieces that texts of YAML are made of.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("a"),
+            Just("b: "),
+            Just("c:"),
+            Just("- "),
+            Just("-"),
+            Just("\n"),
+            Just("\n"),
+            Just("\n"),
+            Just("\n  "),
+            Just("\n  "),
+            Just("\n    "),
+            Just(" "),
+            Just("# x"),
+            Just(" # y"),
+            Just("|"),
+            Just("|-"),
+            Just("|+"),
+            Just(">"),
+            Just("'"),
+            Just("\""),
+            Just("{"),
+            Just("}"),
+            Just("["),
+            Just("]"),
+            Just(", "),
+            Just("&x "),
+            Just("*x"),
+            Just("<<: "),
+            Just("---\n"),
+            Just("..."),
+            Just("? "),
+            Just("!!str "),
+            Just("\t"),
+            Just("0644"),
+            Just("~"),
+            Just("\u{fc}"),
+            Just("\r\n"),
+            Just(": "),
+            Just("d: e\n"),
+            Just("- f\n"),
+        ];
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn is_refused_or_means_the_same_when_it_is_written_again(text in pieces()) {
+            let Ok(documents) = read(&text) else {
+                return Ok(());
+            };
+            // Only maps and lists have something to change in them.
+            let is_written = |root: &Node| !matches!(root, Node::Scalar(_));
+            for document in documents {
+                if !document.root.as_ref().is_some_and(is_written) {
+                    continue;
+                }
+                let written = document.write();
+                let again = read(&written);
+                prop_assert!(again.is_ok(), "{:?} from {:?}: {:?}", written, text, again);
+                let again = again.unwrap();
+                let json = |root: &Option<Node>| root.as_ref().map(Node::to_json);
+                let root = again.first().and_then(|document| json(&document.root));
+                let expected = json(&document.root);
+                // Nothing, and a null that is not written, are the same.
+                prop_assert_eq!(root.unwrap_or_default(), expected.unwrap_or_default(), "{:?} from {:?}", written, text);
+                prop_assert!(again.len() < 2);
+                // Written in the usual layout, it stays as it is. Comments and
+                // blank lines where nobody puts them may move.
+                if let Some(document) = again.first().filter(|_| !text.contains('#')) {
+                    let lines = |text: &str| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+                    prop_assert_eq!(lines(&document.write()), lines(&written), "from {:?}", text);
+                }
+            }
+        }
+    }
 }
