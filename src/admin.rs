@@ -8,7 +8,7 @@
 //! | `/healthz` | GET | 200 as long as the process answers |
 //! | `/readyz` | GET | 200 or 503, and each check by name |
 //! | `/config` | GET | the effective configuration, secrets redacted |
-//! | `/drain` | POST | 202; the process drains and ends |
+//! | `/drain` | POST | 202; the process drains and ends. From this host only |
 //!
 //! It runs on the runtime it is spawned on, be it of one thread. What a
 //! client can hold is bounded: connections, the size of a request's head,

@@ -6,6 +6,7 @@ mod check;
 mod directory;
 mod dlq;
 pub mod journal;
+mod kube;
 mod run;
 
 use crate::app;
@@ -96,6 +97,11 @@ enum Command {
         #[command(subcommand)]
         command: dlq::Command,
     },
+    /// Put the sidecar into pods of Kubernetes
+    Kube {
+        #[command(subcommand)]
+        command: kube::Command,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -174,6 +180,7 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Check(options) => check::check(file, options, &mut out),
         Command::Journal { command } => execute_journal(command, file, &mut out),
         Command::Dlq { command } => dlq::execute(command, file, &mut out),
+        Command::Kube { command } => kube::execute(command, &mut out),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod datastore;
 pub mod journal;
+pub mod kube;
 pub mod mutation;
 pub mod platform;
 pub mod protocol;

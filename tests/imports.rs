@@ -38,9 +38,9 @@ const MODULES: &[(&str, Imports)] = &[
         "replication",
         Only(&["journal", "mutation", "datastore", "platform"]),
     ),
-    // These get handles and options from `app`.
+    // It gets handles and options from `app`.
     ("admin", AllBut(&["app", "cli", "config"])),
-    ("kube", AllBut(&["app", "cli", "config"])),
+    ("kube", Only(&[])),
     ("config", AllBut(&["app", "cli"])),
     ("app", AllBut(&["cli"])),
     ("cli", AllBut(&[])),

@@ -127,8 +127,8 @@ make_node_modules() {
   (cd "$2" && npm ci --silent --ignore-scripts --no-audit --no-fund --cache "$cache/npm" </dev/null)
 }
 
-# The Go suite needs 1.24 or newer; Debian 12's is older and can't fetch a newer one.
-install_go() {
+# The Go suites need 1.24 or newer; Debian 12's is older and can't fetch a newer one.
+install_go_itself() {
   local minor
   minor="$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')"
   if ((${minor:-0} < 24)); then
@@ -136,6 +136,10 @@ install_go() {
     PATH="$cache/python-go/bin:$PATH"
   fi
   export GOMODCACHE="$cache/go/modules" GOCACHE="$cache/go/build" GOFLAGS=-modcacherw
+}
+
+install_go() {
+  install_go_itself
   install_go_suite "$root/tests/clients/go" "$cache/go"
 }
 
@@ -145,8 +149,18 @@ install_go_suite() {
 }
 
 make_go_suite() {
-  say "building the Go suite: $(grep -m1 '^require ' "$1/go.mod" | cut -d' ' -f2-)"
+  say "building the Go suite of ${1#"$root/"}"
   (cd "$1" && go build -o "$2" . </dev/null)
+}
+
+# What checks the manifests, rules and dashboard of k8s/: Prometheus, the
+# schemas of Kubernetes' versions, and kustomize with the types of custom
+# resources.
+install_kube() {
+  install_debian prometheus=prometheus promtool=prometheus
+  install_python kube kubernetes-validate==1.37.0 PyYAML==6.0.4
+  install_go_itself
+  install_go_suite "$root/tests/kube/tool" "$cache/kube"
 }
 
 install_maven() { install_debian mvn=maven java=default-jdk-headless; }

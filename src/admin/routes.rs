@@ -47,8 +47,13 @@ pub struct State {
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Answers one request. Its body is not looked at.
-pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<Bytes>> {
+/// Answers one request. Its body is not looked at. `is_local`: it comes from
+/// this host; in a pod, from its containers.
+pub(super) fn answer<B>(
+    request: &Request<B>,
+    is_local: bool,
+    state: &State,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let allowed = match path {
         "/" | "/metrics" | "/healthz" | "/readyz" | "/config" => "GET, HEAD",
@@ -73,6 +78,11 @@ pub(super) fn answer<B>(request: &Request<B>, state: &State) -> Response<Full<By
     // process that runs beside the browser.
     if request.method() == Method::POST && request.headers().contains_key(ORIGIN) {
         return response(StatusCode::FORBIDDEN, TEXT, "not for browsers\n");
+    }
+    // Probes and Prometheus need an address that others can reach too.
+    if path == "/drain" && !is_local {
+        let text = "only from this host; elsewhere, SIGTERM does the same\n";
+        return response(StatusCode::FORBIDDEN, TEXT, text);
     }
     match path {
         "/" => response(StatusCode::OK, TEXT, INDEX),
@@ -123,4 +133,41 @@ fn response(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn only_this_host_can_drain() {
+        let drains = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&drains);
+        let state = State {
+            metrics: Arc::new(String::new),
+            ready: Arc::new(|| Readiness {
+                ready: true,
+                checks: Vec::new(),
+            }),
+            config: Arc::new(String::new),
+            drain: Arc::new(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            }),
+        };
+        let request = |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path);
+            request.body(()).expect("it is right")
+        };
+        for (method, path, is_local, expected, drained) in [
+            ("POST", "/drain", false, StatusCode::FORBIDDEN, 0),
+            ("GET", "/drain", false, StatusCode::METHOD_NOT_ALLOWED, 0),
+            ("GET", "/metrics", false, StatusCode::OK, 0),
+            ("POST", "/drain", true, StatusCode::ACCEPTED, 1),
+        ] {
+            let response = answer(&request(method, path), is_local, &state);
+            assert_eq!(response.status(), expected, "{method} {path} {is_local}");
+            assert_eq!(drains.load(Ordering::SeqCst), drained);
+        }
+    }
 }

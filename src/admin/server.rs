@@ -95,8 +95,11 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept(), if connections.len() < CONNECTIONS_MAX => {
                     match accepted {
-                        Ok((stream, _)) => {
-                            connections.spawn(connection(stream, state.clone(), closed.clone()));
+                        Ok((stream, peer)) => {
+                            let is_local = peer.ip().to_canonical().is_loopback();
+                            connections.spawn(connection(
+                                stream, is_local, state.clone(), closed.clone(),
+                            ));
                         }
                         Err(error) => {
                             tracing::warn!(%error, "cannot accept an admin connection");
@@ -114,9 +117,14 @@ impl Server {
 
 /// Serves one connection until it ends, has lived long enough, or the
 /// endpoint closes.
-async fn connection(stream: TcpStream, state: State, mut closed: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    is_local: bool,
+    state: State,
+    mut closed: watch::Receiver<bool>,
+) {
     let service = service_fn(|request| {
-        let response = answer(&request, &state);
+        let response = answer(&request, is_local, &state);
         async move { Ok::<_, Infallible>(response) }
     });
     let mut connection = pin!(
