@@ -18,22 +18,6 @@ use support::{Redis, Sidecar, SidecarOptions, http};
 use tempfile::TempDir;
 use wal_sidecar::kube::yaml::{Node, read};
 use webhook::Webhook;
-
-/// Metrics of replication that the program does not have yet. Its rows go when
-/// it has: the test fails where a name here is exposed.
-const NOT_YET: &[&str] = &[
-    "wal_sidecar_replication_applied_records_total",
-    "wal_sidecar_replication_conflicts_total",
-    "wal_sidecar_replication_dead_letters",
-    "wal_sidecar_replication_dead_letters_total",
-    "wal_sidecar_replication_lag_records",
-    "wal_sidecar_replication_lag_seconds",
-    "wal_sidecar_replication_sequence_gaps_total",
-    "wal_sidecar_replication_skipped_records_total",
-    "wal_sidecar_replication_snapshots_total",
-    "wal_sidecar_replication_source_up",
-];
-
 /// What Prometheus adds itself.
 const PROMETHEUS: &[&str] = &["up"];
 
@@ -115,6 +99,16 @@ fn sidecar(redis: &Redis) -> Sidecar {
     sidecar
 }
 
+/// A sidecar that replicates from a region that is away.
+fn replicator(redis: &Redis) -> Sidecar {
+    let source = "[[replication.source]]\nregion = \"away\"\njournal = \"wal://127.0.0.1:1\"\n";
+    Sidecar::with(
+        SidecarOptions::new(redis)
+            .region("here", &["proxy", "replicator"])
+            .namespace(source),
+    )
+}
+
 /// Names and types that `/metrics` shows.
 fn exposed(port: u16) -> BTreeMap<String, String> {
     let (status, text) = http::get(port, "/metrics").unwrap();
@@ -130,7 +124,11 @@ fn exposed(port: u16) -> BTreeMap<String, String> {
 fn rules_and_dashboard_use_what_is_exposed() {
     let redis = Redis::start();
     let (sidecar, webhook) = (sidecar(&redis), Webhook::start(&[]));
+    let replicator = replicator(&redis);
+    let replicates = || exposed(replicator.admin_port()).contains_key("wal_sidecar_replication_source_up");
+    until("the replicator leads", DEADLINE, || replicates().then_some(()));
     let mut exposed = exposed(sidecar.admin_port());
+    exposed.extend(self::exposed(replicator.admin_port()));
     exposed.extend(self::exposed(webhook.admin_port));
     let expressions = alerts()
         .into_iter()
@@ -140,7 +138,6 @@ fn rules_and_dashboard_use_what_is_exposed() {
     for query in &queries {
         for name in names(query) {
             let known = exposed.contains_key(&name)
-                || NOT_YET.contains(&name.as_str())
                 || PROMETHEUS.contains(&name.as_str());
             assert!(known, "{name} is not exposed: {query}");
             used.insert(name);
@@ -151,16 +148,9 @@ fn rules_and_dashboard_use_what_is_exposed() {
         for name in
             names(&text).difference(&PROMETHEUS.iter().map(|name| (*name).to_owned()).collect())
         {
-            let known = exposed.contains_key(name) || NOT_YET.contains(&name.as_str());
+            let known = exposed.contains_key(name);
             assert!(known, "{name} is not exposed: {}", page.display());
         }
-    }
-    for name in NOT_YET {
-        assert!(
-            !exposed.contains_key(*name),
-            "{name} is exposed now: take it off the list"
-        );
-        assert!(used.contains(*name), "{name} is used nowhere");
     }
     // `rate` and `increase` are for counters and histograms, and these for nothing else.
     for query in &queries {

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
@@ -64,6 +65,14 @@ const RACES_MAX: u32 = 12;
 /// How long a change waits for what is under way.
 const WAIT: Duration = Duration::from_millis(2);
 
+/// How old the value of a key is that no change is known of: older than any.
+const FLOOR: Version = Version {
+    hlc: 1 << COUNTER_BITS,
+    writer: 0,
+    snapshot: 0,
+    teller: 0,
+};
+
 /// The first pause after the datastore failed.
 const BACKOFF: Duration = Duration::from_millis(20);
 
@@ -87,6 +96,10 @@ pub struct Driver<T> {
     /// The newest sequence of each writer there: what comes again is a copy.
     own_seen: HashMap<(u32, u64), u64>,
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
+    /// Partitions of sources that can't be read yet, and how far they are applied.
+    pub(super) closed: Vec<(RegionId, u32, u64)>,
+    opened: Option<mpsc::UnboundedReceiver<Opened>>,
+    openings: Vec<JoinHandle<()>>,
     pub(super) metrics: Metrics,
     letters: Option<Letters>,
     conflicts: Option<Letters>,
@@ -102,6 +115,8 @@ pub struct Driver<T> {
     races: u32,
     /// Whether the last transaction was executed is not known.
     is_lost: bool,
+    /// More keys were changed than are remembered.
+    is_full: bool,
     timers: Timers,
     backoff: Duration,
 }
@@ -110,6 +125,17 @@ struct Timers {
     progress: Instant,
     housekeeping: Instant,
     checkpoint: Instant,
+}
+
+/// A partition of a source that can be read.
+struct Opened {
+    source: Source,
+    partition: u32,
+    /// Whether it is the only one.
+    is_alone: bool,
+    /// Where to begin to read.
+    from: u64,
+    checkpoint: Checkpoint,
 }
 
 /// A change that is about to be applied.
@@ -146,6 +172,9 @@ impl<T: Target> Driver<T> {
             own: Vec::new(),
             own_seen: HashMap::new(),
             inlets: Vec::new(),
+            closed: Vec::new(),
+            opened: None,
+            openings: Vec::new(),
             metrics: Metrics::new(&options.namespace),
             letters: open_letters(options.dead_letters.as_deref()),
             conflicts: open_letters(options.conflicts.as_deref()),
@@ -157,6 +186,7 @@ impl<T: Target> Driver<T> {
             batch: options.batch_records,
             races: 0,
             is_lost: false,
+            is_full: false,
             timers: Timers {
                 progress: now,
                 housekeeping: now,
@@ -279,77 +309,94 @@ impl<T: Target> Driver<T> {
         // What can still come is newer than this. All journals are read from
         // there on, so that what is newer than it is known.
         let mut oldest = u64::MAX;
-        for source in &sources {
-            for partition in 0..source.origin.partitions().await {
-                let text = known.get(&checkpoint_name(&source.name, partition));
-                let checkpoint = text.and_then(|text| Checkpoint::parse(text));
-                if source.region != self.options.region {
-                    oldest = oldest.min(checkpoint.map_or(0, |one| one.hlc));
-                }
-            }
+        for source in sources
+            .iter()
+            .filter(|one| one.region != self.options.region)
+        {
+            let prefix = format!("{}/", source.name);
+            let of_source = known.iter().filter(|(name, _)| name.starts_with(&prefix));
+            let checkpoints = of_source.filter_map(|(_, text)| Checkpoint::parse(text));
+            let least = checkpoints.map(|one| one.hlc).min();
+            oldest = oldest.min(least.unwrap_or(0));
         }
         let before = milliseconds(oldest).min(self.now_ms());
         let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
-        for source in &sources {
-            if source.region != self.options.region {
-                self.open_source(source, &known, since).await;
+        for (name, text) in &known {
+            if let Some(checkpoint) = Checkpoint::parse(text)
+                && let Some((name, partition)) = name.rsplit_once('/')
+                && let Some(source) = sources.iter().find(|one| one.name == name)
+                && let Ok(partition) = partition.parse()
+            {
+                let region = self.region(&source.region);
+                let closed = (region, partition, checkpoint.applied);
+                self.closed.push(closed);
             }
         }
-        let own = Source {
-            region: self.options.region.clone(),
-            name: self.options.region.clone(),
-            origin: Origin::Journal(self.options.own.clone()),
-        };
-        let others = sources.iter().filter(|one| one.region == own.region);
-        for source in std::iter::once(&own).chain(others) {
-            for partition in 0..source.origin.partitions().await {
-                let from = source.origin.find(partition, since).await;
-                self.own.push(self.feed(source, partition, from));
-            }
+        let own = Origin::Journal(self.options.own.clone());
+        for partition in 0..own.partitions().await {
+            let from = own.find(partition, since).await;
+            let (region, name) = (self.options.region.clone(), self.options.region.clone());
+            self.own
+                .push(self.feed(own.clone(), region, name, partition, from));
+        }
+        let (send, opened) = mpsc::unbounded_channel();
+        self.opened = Some(opened);
+        // One that is away keeps nobody from the others.
+        for source in &sources {
+            let metrics = self.metrics.source(&source.name);
+            metrics.up.set(0.0);
+            let notify = Rc::clone(&self.notify);
+            let opening = open_source(source.clone(), known.clone(), since, send.clone(), notify);
+            self.openings.push(tokio::task::spawn_local(opening));
         }
         tracing::info!(
             namespace = self.options.namespace,
-            sources = self.inlets.len(),
+            sources = sources.len(),
             "replicating"
         );
         None
     }
 
-    fn feed(&self, source: &Source, partition: u32, from: u64) -> Feed {
-        Feed::start(
-            source.origin.clone(),
-            source.region.clone(),
-            source.name.clone(),
-            partition,
-            from,
-            Rc::clone(&self.notify),
-            &format!("{}/{}", self.options.region, self.options.namespace),
-        )
+    fn feed(
+        &self,
+        origin: Origin,
+        region: String,
+        name: String,
+        partition: u32,
+        from: u64,
+    ) -> Feed {
+        let reader = format!("{}/{}", self.options.region, self.options.namespace);
+        let notify = Rc::clone(&self.notify);
+        Feed::start(origin, region, name, partition, from, notify, &reader)
     }
 
-    async fn open_source(&mut self, source: &Source, known: &HashMap<String, String>, since: u64) {
-        let region = self.region(&source.region);
-        for partition in 0..source.origin.partitions().await {
-            let name = checkpoint_name(&source.name, partition);
-            let from = source.origin.find(partition, since).await;
-            let checkpoint = known.get(&name).and_then(|text| Checkpoint::parse(text));
-            let checkpoint = match checkpoint {
-                Some(checkpoint) => checkpoint,
-                None => {
-                    let first = source.origin.find(partition, 0).await;
-                    Checkpoint {
-                        applied: first,
-                        resume: first,
-                        ..Checkpoint::default()
-                    }
-                }
-            };
-            let mut inlet = Inlet::new(region, &checkpoint);
-            inlet.is_alone = source.origin.partitions().await == 1;
+    /// Takes up sources that can be read now.
+    fn take_opened(&mut self) {
+        while let Some(opened) = self.opened.as_mut().and_then(|all| all.try_recv().ok()) {
+            let Opened {
+                source,
+                partition,
+                is_alone,
+                from,
+                checkpoint,
+            } = opened;
+            let Source {
+                region,
+                name,
+                origin,
+            } = source;
+            let id = self.region(&region);
+            let metrics = self.metrics.source(&name);
+            let feed = self.feed(origin, region, name, partition, from);
+            if id == OWN {
+                self.own.push(feed);
+                continue;
+            }
+            self.closed
+                .retain(|(region, other, _)| (*region, *other) != (id, partition));
+            let mut inlet = Inlet::new(id, &checkpoint);
+            inlet.is_alone = is_alone;
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
-            // What was applied before is read again for what is known of its keys.
-            let feed = self.feed(source, partition, from.min(checkpoint.resume));
-            let metrics = self.metrics.source(&source.name);
             self.inlets.push((feed, inlet, metrics));
         }
     }
@@ -394,6 +441,7 @@ impl<T: Target> Driver<T> {
     /// Takes up what was read; returns whether there was something.
     fn receive(&mut self) -> bool {
         self.engine.now = self.started.elapsed();
+        self.take_opened();
         let mut any = false;
         for at in 0..self.own.len() {
             while let Some(found) = self.own[at].try_next() {
@@ -662,13 +710,36 @@ impl<T: Target> Driver<T> {
             self.timers.housekeeping = now + HOUSEKEEPING;
             self.engine.bury(WRITER_SILENCE);
             self.retry_letters().await?;
-            let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
-            let oldest = milliseconds(oldest.unwrap_or(u64::MAX)).min(self.now_ms());
-            self.engine
-                .forget(oldest.saturating_sub(FORGET_MS) << COUNTER_BITS);
+            self.forget();
         }
         self.measure();
         Ok(())
+    }
+
+    /// Forgets keys whose changes all sources are past. Those of a source that is
+    /// away are not known, so nothing is forgotten until there is too much.
+    fn forget(&mut self) {
+        let is_full = self.options.key_versions_max < self.engine.keys.len();
+        if !self.closed.is_empty() && !is_full {
+            return;
+        }
+        let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
+        let oldest = milliseconds(oldest.unwrap_or(u64::MAX)).min(self.now_ms());
+        self.engine
+            .forget(oldest.saturating_sub(FORGET_MS) << COUNTER_BITS);
+        if self.options.key_versions_max < self.engine.keys.len() {
+            let recent = self.now_ms().saturating_sub(FORGET_MS);
+            self.engine.forget(recent << COUNTER_BITS);
+            if !self.is_full {
+                self.is_full = true;
+                tracing::warn!(
+                    namespace = self.options.namespace,
+                    keys = self.options.key_versions_max,
+                    "more keys change than are remembered while a source is behind: a change of it \
+                     that is older than one that was applied may be applied over it"
+                );
+            }
+        }
     }
 
     /// Commits progress that came without a transaction, and renews the lease.
@@ -728,16 +799,6 @@ impl<T: Target> Driver<T> {
         }
     }
 
-    pub(super) fn floor(&self) -> Version {
-        let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
-        let oldest = oldest.unwrap_or(self.now_ms() << COUNTER_BITS);
-        let floor = milliseconds(oldest).saturating_sub(FORGET_MS).max(1);
-        Version {
-            hlc: floor << COUNTER_BITS,
-            ..Version::default()
-        }
-    }
-
     async fn apply_again(&mut self) -> Result<bool, TargetError> {
         let again = self.engine.take_again();
         if again.is_empty() {
@@ -766,6 +827,50 @@ impl<T: Target> Driver<T> {
             self.engine.again_later(one);
         }
         committed.map(|_| true)
+    }
+}
+
+impl<T> Drop for Driver<T> {
+    fn drop(&mut self) {
+        self.openings.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Finds out where to begin to read a source, whenever it can be reached.
+async fn open_source(
+    source: Source,
+    known: HashMap<String, String>,
+    since: u64,
+    send: mpsc::UnboundedSender<Opened>,
+    notify: Rc<Notify>,
+) {
+    let partitions = source.origin.partitions().await;
+    for partition in 0..partitions {
+        let text = known.get(&checkpoint_name(&source.name, partition));
+        let from = source.origin.find(partition, since).await;
+        let checkpoint = match text.and_then(|text| Checkpoint::parse(text)) {
+            Some(checkpoint) => checkpoint,
+            None => {
+                let first = source.origin.find(partition, 0).await;
+                Checkpoint {
+                    applied: first,
+                    resume: first,
+                    ..Checkpoint::default()
+                }
+            }
+        };
+        let opened = Opened {
+            partition,
+            is_alone: partitions == 1,
+            // What was applied before is read again for what is known of its keys.
+            from: from.min(checkpoint.resume),
+            checkpoint,
+            source: source.clone(),
+        };
+        if send.send(opened).is_err() {
+            return;
+        }
+        notify.notify_one();
     }
 }
 
@@ -826,15 +931,18 @@ fn checkpoint_name(source: &str, partition: u32) -> String {
 pub(super) fn included_for(
     own: &[Feed],
     inlets: &[(Feed, Inlet, SourceMetrics)],
+    closed: &[(RegionId, u32, u64)],
     partition: u32,
 ) -> Vec<(RegionId, u64)> {
+    let closed = closed.iter().filter(|(_, other, _)| *other == partition);
+    let closed = closed.map(|(region, _, applied)| (*region, *applied));
     let own = own.iter().find(|feed| feed.partition == partition);
     let own = own.map(|feed| (OWN, feed.next));
     let others = inlets
         .iter()
         .filter(|(feed, _, _)| feed.partition == partition)
         .map(|(_, inlet, _)| (inlet.region, inlet.applied));
-    own.into_iter().chain(others).collect()
+    own.into_iter().chain(others).chain(closed).collect()
 }
 
 pub(super) fn applied_of(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::engine::Due;
 use super::super::target::{DatabaseKey, Target, TargetError};
 use super::super::version::Version;
-use super::{Driver, applied_of, included_for};
+use super::{Driver, FLOOR, applied_of, included_for};
 use crate::mutation::v1;
 
 /// Keys that are told at once.
@@ -39,15 +39,14 @@ impl<T: Target> Driver<T> {
             }
         };
         let now_ms = self.now_ms();
-        let floor = self.floor();
         let partitions = self.options.own.partitions().max(1);
         for (one, value) in due.iter().zip(values) {
             let partition = partition_of(&one.key, partitions);
-            let mut included = included_for(&self.own, &self.inlets, partition);
+            let mut included = included_for(&self.own, &self.inlets, &self.closed, partition);
             self.engine.merge_included(one, &mut included);
             let written = self.engine.written(one);
             let newest = match self.engine.newest(one) {
-                known if known == Version::default() => floor,
+                known if known == Version::default() => FLOOR,
                 known => known,
             };
             let snapshot = v1::Snapshot {
@@ -62,7 +61,7 @@ impl<T: Target> Driver<T> {
             };
             let hlc = self.outlet.snapshot(now_ms, one.database, &snapshot);
             let record = (hlc, self.outlet.id());
-            self.engine.told(one, record, floor, included);
+            self.engine.told(one, record, FLOOR, included);
             self.metrics.snapshot(one.reason);
         }
         if let Err(error) = self.outlet.append().await {
