@@ -81,7 +81,9 @@ pub fn of(world: &World, key: &str) -> String {
             if is_one && TOGETHER.contains(&&command.arguments[0][..]) {
                 let others = command.arguments[1..]
                     .iter()
-                    .filter(|one| one.contains(&b':'));
+                    .filter(|one| one.contains(&b':'))
+                    // Of those that everybody writes to there is too much.
+                    .filter(|one| one.len() > "s:0".len());
                 keys.extend(others.map(|one| one.to_vec()));
             }
         }
