@@ -1,0 +1,157 @@
+//! What fails while clients write.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::support::line::Manner;
+use super::support::{Random, until};
+use super::world::{Region, World};
+
+/// Between two faults, at most.
+const INTERVAL: usize = 3000;
+
+/// A datastore is paused for so long, at most, in milliseconds.
+const PAUSE: usize = 1500;
+
+/// Longer than any wait here.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Makes things fail, one at a time.
+pub struct Faults {
+    random: Random,
+    kills: u64,
+    handovers: u64,
+    cuts: u64,
+    stalls: u64,
+    pauses: u64,
+    restarts: u64,
+    longest_handover: Duration,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} sidecars killed, {} replicators (the longest time without one: {:.1} s), \
+             {} links cut, {} stalled, {} datastores paused, {} killed",
+            self.kills,
+            self.handovers,
+            self.longest_handover.as_secs_f64(),
+            self.cuts,
+            self.stalls,
+            self.pauses,
+            self.restarts
+        )
+    }
+}
+
+impl Faults {
+    pub fn new(random: Random) -> Faults {
+        Faults {
+            random,
+            kills: 0,
+            handovers: 0,
+            cuts: 0,
+            stalls: 0,
+            pauses: 0,
+            restarts: 0,
+            longest_handover: Duration::ZERO,
+        }
+    }
+
+    /// Goes on for so long.
+    pub fn run(&mut self, world: &mut World, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let pause = Duration::from_millis(self.random.below(INTERVAL) as u64);
+            let next = (Instant::now() + pause).min(end);
+            until("the next fault's time", DEADLINE, || {
+                (next <= Instant::now()).then_some(())
+            });
+            if std::env::var_os("CONVERGENCE_CALM").is_some() {
+                continue;
+            }
+            let index = self.random.below(world.regions.len());
+            let region = &mut world.regions[index];
+            match self.random.below(6) {
+                0 => self.kill(region),
+                1 if !region.replicators.is_empty() => self.hand_over(region),
+                2 => self.pause(region),
+                3 => {
+                    region.redis.kill();
+                    region.redis.restart();
+                    self.restarts += 1;
+                }
+                _ if region.lines.is_empty() => {}
+                choice => self.disturb(region, choice == 4),
+            }
+        }
+    }
+
+    fn kill(&mut self, region: &mut Region) {
+        let victim = self.random.below(region.sidecars.len());
+        region.sidecars[victim].kill();
+        region.sidecars[victim].restart();
+        self.kills += 1;
+    }
+
+    fn pause(&mut self, region: &Region) {
+        let time = (1 + self.random.below(PAUSE)).to_string();
+        let mode = *self.random.pick(&["WRITE", "ALL"]);
+        let reply = region
+            .redis
+            .client()
+            .command(&["CLIENT", "PAUSE", &time, mode]);
+        assert_eq!(reply, b"+OK\r\n");
+        self.pauses += 1;
+    }
+
+    fn disturb(&mut self, region: &Region, is_stalled: bool) {
+        let line = self.random.pick(&region.lines);
+        match is_stalled {
+            true => {
+                // The next fault may be long in coming: cuts and later stalls end it.
+                let manner = *self
+                    .random
+                    .pick(&[Manner::Stall, Manner::Pass, Manner::Trickle]);
+                line.set(manner);
+                self.stalls += 1;
+            }
+            false => {
+                line.set(Manner::Pass);
+                line.cut();
+                self.cuts += 1;
+            }
+        }
+    }
+
+    /// Kills the replicator that leads: the other one takes over.
+    fn hand_over(&mut self, region: &mut Region) {
+        let leads = |one: &super::support::Sidecar| {
+            one.metric("wal_sidecar_replication_leading", "") == 1.0
+        };
+        let victim = until("one to lead", DEADLINE, || {
+            region.replicators.iter().position(leads)
+        });
+        region.replicators[victim].kill();
+        let since = Instant::now();
+        let other = 1 - victim;
+        until("the other one to lead", DEADLINE, || {
+            leads(&region.replicators[other]).then_some(())
+        });
+        self.longest_handover = self.longest_handover.max(since.elapsed());
+        self.handovers += 1;
+        region.replicators[victim].restart();
+    }
+
+    /// All works again.
+    pub fn heal(&mut self, world: &mut World) {
+        for region in &world.regions {
+            for line in &region.lines {
+                line.set(Manner::Pass);
+            }
+            let reply = region.redis.client().command(&["CLIENT", "UNPAUSE"]);
+            assert_eq!(reply, b"+OK\r\n");
+        }
+    }
+}

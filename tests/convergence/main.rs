@@ -1,0 +1,68 @@
+//! Regions of real processes: redis-servers, sidecars that journal to files or
+//! to Apache Kafka, replicators, and links between them that can be cut. Clients
+//! write to all regions at once while things fail; when it is quiet all regions
+//! must hold the same, counters must have counted what was acknowledged, and no
+//! acknowledged overwrite may have been lost to an older one.
+//!
+//! `CONVERGENCE_SECONDS` says for how long clients write, `SIDECAR_TEST_SEED`
+//! repeats their commands and the faults, as far as real time can be repeated.
+
+mod clients;
+mod commands;
+mod dataset;
+mod faults;
+mod history;
+mod steady;
+#[path = "../support/mod.rs"]
+mod support;
+mod verdict;
+mod world;
+
+use std::time::Duration;
+
+use clients::Clients;
+use faults::Faults;
+use support::{Kafka, Random};
+use world::World;
+
+/// Clients of each sidecar.
+const CLIENTS: usize = 3;
+
+fn seconds(default: u64) -> Duration {
+    let given = std::env::var("CONVERGENCE_SECONDS").ok();
+    let given = given.map(|text| text.parse().expect("CONVERGENCE_SECONDS is a number"));
+    Duration::from_secs(given.unwrap_or(default))
+}
+
+/// Has clients write for a while with faults, then checks what came of it.
+fn check(mut world: World, mut random: Random, time: Duration) {
+    let clients = Clients::start(&world, CLIENTS, &mut random);
+    let mut faults = Faults::new(random);
+    faults.run(&mut world, time);
+    let sent = clients.stop();
+    faults.heal(&mut world);
+    println!("{faults}");
+    println!("{}", clients::summary(&sent));
+    let took = dataset::until_equal(&world, &sent);
+    println!("equal {:.1} s after the last write", took.as_secs_f64());
+    verdict::check(&world, &sent);
+    world.print_metrics();
+}
+
+#[test]
+fn two_regions_with_local_journals_converge() {
+    let random = Random::from_environment();
+    check(World::local(2), random, seconds(20));
+}
+
+#[test]
+fn three_regions_with_local_journals_converge() {
+    let random = Random::from_environment();
+    check(World::local(3), random, seconds(15));
+}
+
+#[test]
+fn two_regions_with_topics_and_replicators_of_their_own_converge() {
+    let random = Random::from_environment();
+    check(World::kafka(Kafka::start(), 2), random, seconds(30));
+}

@@ -1,0 +1,214 @@
+//! The regions and what is between them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::support::line::Line;
+use super::support::process::free_port;
+use super::support::{Kafka, Redis, RedisOptions, Sidecar, SidecarOptions};
+use super::verdict::NOT_APPLIED;
+
+/// Where snapshots and a writer's records are in different partitions.
+const PARTITIONS: i32 = 4;
+
+/// Sidecars of a region whose journal is a topic.
+const SIDECARS: usize = 2;
+
+pub struct Region {
+    pub name: String,
+    pub redis: Redis,
+    /// What clients write through.
+    pub sidecars: Vec<Sidecar>,
+    /// Those that are processes of their own.
+    pub replicators: Vec<Sidecar>,
+    /// The links to the journals that are served by the other regions.
+    pub lines: Vec<Line>,
+}
+
+impl Region {
+    /// The process that leads, or may; all have to run.
+    pub fn leader(&self) -> &Sidecar {
+        let leads = |one: &&Sidecar| one.metric("wal_sidecar_replication_leading", "") == 1.0;
+        let all = || self.replicators.iter().chain(&self.sidecars);
+        let mut leading = all().filter(leads);
+        leading.next().or_else(|| all().next()).expect("one")
+    }
+
+    /// The sum of a metric over all processes.
+    pub fn metric(&self, name: &str) -> f64 {
+        let all = self.replicators.iter().chain(&self.sidecars);
+        all.map(|one| one.metric(name, "")).sum()
+    }
+}
+
+/// The links go first: what they connect ends meanwhile.
+pub struct World {
+    pub regions: Vec<Region>,
+    pub kafka: Option<Kafka>,
+    _passing: Passing,
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|index| format!("r{index}")).collect()
+}
+
+/// A thread that passes on what goes over the links.
+struct Passing {
+    handle: Handle,
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Passing {
+    fn start() -> Passing {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (handle, stop) = (runtime.handle().clone(), Arc::<Notify>::default());
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || runtime.block_on(stopped.notified()));
+        Passing {
+            handle,
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it does not panic");
+        }
+    }
+}
+
+/// One whose data outlives SIGKILL.
+pub fn redis(arguments: &[&str]) -> Redis {
+    let mut all = vec!["--appendfsync".to_owned(), "always".to_owned()];
+    all.extend(arguments.iter().map(|&one| one.to_owned()));
+    Redis::with(RedisOptions {
+        append_only: true,
+        arguments: all,
+        ..RedisOptions::default()
+    })
+}
+
+impl World {
+    /// Regions of one sidecar that is proxy and replicator and serves its journal.
+    pub fn local(count: usize) -> World {
+        World::local_with(names(count).iter().map(|_| redis(&[])).collect())
+    }
+
+    /// The same with given datastores.
+    pub fn local_with(redis: Vec<Redis>) -> World {
+        let passing = Passing::start();
+        let ports: Vec<u16> = redis.iter().map(|_| free_port()).collect();
+        let names = names(redis.len());
+        let mut regions = Vec::new();
+        for (index, redis) in redis.into_iter().enumerate() {
+            let mut lines = Vec::new();
+            let mut tables = String::new();
+            for (other, port) in ports.iter().enumerate() {
+                if other == index {
+                    continue;
+                }
+                let target = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+                let line = passing.handle.block_on(Line::to(target));
+                tables += &format!(
+                    "[[replication.source]]\nregion = \"{}\"\njournal = \"wal://{}\"\n",
+                    names[other],
+                    line.address()
+                );
+                lines.push(line);
+            }
+            let mut options = SidecarOptions::new(&redis)
+                .region(&names[index], &["proxy", "replicator"])
+                .journal(&format!("serve = \"127.0.0.1:{}\"", ports[index]))
+                .expect_error(NOT_APPLIED);
+            options.tables = tables;
+            regions.push(Region {
+                name: names[index].clone(),
+                sidecars: vec![Sidecar::with(options)],
+                replicators: Vec::new(),
+                lines,
+                redis,
+            });
+        }
+        World {
+            regions,
+            kafka: None,
+            _passing: passing,
+        }
+    }
+
+    /// Regions of several sidecars that share a topic, and two replicators.
+    pub fn kafka(kafka: Kafka, count: usize) -> World {
+        let names = names(count);
+        for name in &names {
+            let topic = format!("wal-sidecar.{name}.test");
+            kafka.create_topic(&topic, PARTITIONS, 1, &[]);
+        }
+        let start = |name: &String| {
+            let redis = redis(&[]);
+            let options = |role| {
+                SidecarOptions::new(&redis)
+                    .region(name, &[role])
+                    .backend("kafka")
+                    .journal(&format!("brokers = {:?}", kafka.bootstrap()))
+                    .expect_error(NOT_APPLIED)
+            };
+            let tables = |other: &String| {
+                format!(
+                    "[[replication.source]]\nregion = \"{other}\"\njournal = \"kafka://{}\"\n",
+                    kafka.bootstrap()
+                )
+            };
+            let others = names.iter().filter(|other| *other != name);
+            let replicator = SidecarOptions {
+                tables: others.map(tables).collect(),
+                ..options("replicator")
+            };
+            let sidecars = (0..SIDECARS).map(|_| Sidecar::with(options("proxy")));
+            let replicators = (0..2).map(|_| Sidecar::with(replicator.clone()));
+            Region {
+                name: name.clone(),
+                sidecars: sidecars.collect(),
+                replicators: replicators.collect(),
+                lines: Vec::new(),
+                redis,
+            }
+        };
+        World {
+            regions: names.iter().map(start).collect(),
+            kafka: Some(kafka),
+            _passing: Passing::start(),
+        }
+    }
+
+    /// What replicators have counted.
+    pub fn print_metrics(&self) {
+        for region in &self.regions {
+            print!("{}:", region.name);
+            for name in [
+                "applied_records",
+                "skipped_records",
+                "conflicts",
+                "snapshots",
+                "races",
+                "copies",
+                "dead_letters",
+            ] {
+                let value = region.metric(&format!("wal_sidecar_replication_{name}_total"));
+                print!(" {name} {value}");
+            }
+            println!();
+        }
+    }
+}
