@@ -125,8 +125,11 @@ fn rules_and_dashboard_use_what_is_exposed() {
     let redis = Redis::start();
     let (sidecar, webhook) = (sidecar(&redis), Webhook::start(&[]));
     let replicator = replicator(&redis);
-    let replicates = || exposed(replicator.admin_port()).contains_key("wal_sidecar_replication_source_up");
-    until("the replicator leads", DEADLINE, || replicates().then_some(()));
+    let replicates =
+        || exposed(replicator.admin_port()).contains_key("wal_sidecar_replication_source_up");
+    until("the replicator leads", DEADLINE, || {
+        replicates().then_some(())
+    });
     let mut exposed = exposed(sidecar.admin_port());
     exposed.extend(self::exposed(replicator.admin_port()));
     exposed.extend(self::exposed(webhook.admin_port));
@@ -137,8 +140,7 @@ fn rules_and_dashboard_use_what_is_exposed() {
     let mut used = BTreeSet::new();
     for query in &queries {
         for name in names(query) {
-            let known = exposed.contains_key(&name)
-                || PROMETHEUS.contains(&name.as_str());
+            let known = exposed.contains_key(&name) || PROMETHEUS.contains(&name.as_str());
             assert!(known, "{name} is not exposed: {query}");
             used.insert(name);
         }
