@@ -18,6 +18,10 @@ const START_ATTEMPTS: usize = 5;
 /// What a test wants in the configuration file.
 #[derive(Debug, Clone)]
 pub struct SidecarOptions {
+    /// `region`.
+    pub region: String,
+    /// `roles`, as TOML has it.
+    pub roles: String,
     /// `[[namespace]] protocol`.
     pub protocol: String,
     /// `[[namespace]] upstream`, as TOML has it.
@@ -46,6 +50,8 @@ impl SidecarOptions {
     /// Shared connections and durable writes in front of `redis`.
     pub fn new(redis: &Redis) -> SidecarOptions {
         SidecarOptions {
+            region: "test".to_owned(),
+            roles: "[\"proxy\"]".to_owned(),
             protocol: "redis".to_owned(),
             upstream: format!("{:?}", redis.url()),
             connection: "shared".to_owned(),
@@ -64,6 +70,8 @@ impl SidecarOptions {
     pub fn memcached(servers: &[Memcached]) -> SidecarOptions {
         let urls: Vec<String> = servers.iter().map(Memcached::url).collect();
         SidecarOptions {
+            region: "test".to_owned(),
+            roles: "[\"proxy\"]".to_owned(),
             protocol: "memcached".to_owned(),
             upstream: format!("{urls:?}"),
             connection: "shared".to_owned(),
@@ -127,12 +135,14 @@ impl SidecarOptions {
         let mut text = String::new();
         write!(
             text,
-            "region = \"test\"\nroles = [\"proxy\"]\n{}\n\n\
+            "region = \"{}\"\nroles = {}\n{}\n\n\
              [journal]\nbackend = \"{}\"\ndirectory = \"{}\"\n{}\n\n\
              [[namespace]]\nname = \"test\"\nprotocol = \"{}\"\n\
              listen = \"127.0.0.1:{port}\"\nupstream = {}\n\
              connection = \"{}\"\ndurability = \"{}\"\n{}\n\n\
              [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\n{}\n",
+            self.region,
+            self.roles,
             self.root_lines,
             self.backend,
             journal.display(),
