@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::platform::stream::Address;
 
+pub mod cache;
 pub mod client;
 pub mod handshake;
 pub mod link;

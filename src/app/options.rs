@@ -1,5 +1,6 @@
 //! Turns the configuration into each module's own options.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -163,15 +164,26 @@ pub(super) fn listen(address: &ListenAddress) -> Address {
     }
 }
 
+/// Where a replicator keeps its checkpoints that can't in the datastore. Names
+/// of namespaces begin otherwise.
+pub(super) fn checkpoints(config: &Config, namespace: &config::Namespace) -> PathBuf {
+    config
+        .journal_directory("_checkpoints")
+        .join(&namespace.name)
+}
+
 pub(super) fn datastore(namespace: &config::Namespace) -> datastore::Options {
     server(namespace, namespace.upstream.first())
 }
 
 /// The servers of a namespace, where it has several.
 pub(super) fn ring(namespace: &config::Namespace) -> Option<RingOptions> {
-    if namespace.upstream.0.len() == 1 && namespace.replicas.is_empty() {
-        return None;
-    }
+    let is_one = namespace.upstream.0.len() == 1 && namespace.replicas.is_empty();
+    (!is_one).then(|| servers(namespace))
+}
+
+/// The servers of a namespace, be it one.
+pub(super) fn servers(namespace: &config::Namespace) -> RingOptions {
     let zone = |zone: &config::Upstreams| {
         let servers = zone.0.iter().map(|upstream| Server {
             options: server(namespace, upstream),
@@ -183,10 +195,10 @@ pub(super) fn ring(namespace: &config::Namespace) -> Option<RingOptions> {
         servers.collect()
     };
     let zones = std::iter::once(&namespace.upstream).chain(&namespace.replicas);
-    Some(RingOptions {
+    RingOptions {
         zones: zones.map(zone).collect(),
         eject_after: namespace.eject_after,
-    })
+    }
 }
 
 /// What clients call a server that place keys themselves.

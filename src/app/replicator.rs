@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::journal::{Journal, KafkaJournal};
 use crate::mutation::v1;
 use crate::platform::Platform;
+use crate::replication::target::memcached::Memcached;
 use crate::replication::target::redis::Redis;
 use crate::replication::{self, Driver, Origin, Source, Stop};
 
@@ -72,7 +73,10 @@ async fn run(
         let options = replication::Options {
             region: config.region.clone(),
             namespace: namespace.name.clone(),
-            store: v1::Store::Redis,
+            store: match namespace.protocol {
+                config::Protocol::Redis => v1::Store::Redis,
+                config::Protocol::Memcached => v1::Store::Memcached,
+            },
             own: shared.journal.clone(),
             sources: sources.clone(),
             table: Arc::clone(&shared.table),
@@ -90,8 +94,20 @@ async fn run(
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ms = now.map_or(0, |now| now.as_millis() as u64);
-        let target = Redis::new(options::datastore(&namespace), &namespace.name, writer);
-        let ended = Driver::new(options, target, now_ms).run(stop.clone()).await;
+        let stop = stop.clone();
+        let ended = match namespace.protocol {
+            config::Protocol::Redis => {
+                let servers = options::datastore(&namespace);
+                let target = Redis::new(servers, &namespace.name, writer);
+                Driver::new(options, target, now_ms).run(stop).await
+            }
+            config::Protocol::Memcached => {
+                let servers = options::servers(&namespace);
+                let file = options::checkpoints(&config, &namespace);
+                let target = Memcached::new(servers, &namespace.name, writer, file);
+                Driver::new(options, target, now_ms).run(stop).await
+            }
+        };
         if ended == Stop::Superseded {
             tracing::warn!(
                 namespace = namespace.name,

@@ -44,7 +44,7 @@ const TICK: Duration = Duration::from_millis(10);
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// A writer that was not heard of for so long is dead.
-const WRITER_SILENCE: Duration = Duration::from_secs(10);
+const WRITER_SILENCE: Duration = Duration::from_secs(5);
 
 /// The lease is renewed, and what nobody needs is forgotten, this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::engine::Command;
 
+pub mod memcached;
 pub mod redis;
 
 /// A key of a database.
