@@ -155,7 +155,7 @@ impl Writer {
             _ => 1 + self.random.below(PIPELINE),
         };
         let mut commands: Vec<Vec<String>> = (0..count).map(|_| self.command()).collect();
-        if self.random.below(8) == 0 {
+        if self.random.below(8) == 0 && std::env::var_os("CONVERGENCE_SINGLE").is_none() {
             commands.insert(0, vec!["MULTI".to_owned()]);
             commands.push(vec!["EXEC".to_owned()]);
         }

@@ -6,6 +6,9 @@
 //!
 //! `CONVERGENCE_SECONDS` says for how long clients write, `SIDECAR_TEST_SEED`
 //! repeats their commands and the faults, as far as real time can be repeated.
+//! To narrow down why regions differ: with `CONVERGENCE_CALM` nothing fails, with
+//! `CONVERGENCE_SINGLE` there are no transactions, and `CONVERGENCE_ONLY=SET,INCR`
+//! leaves these commands, by what they begin with.
 
 mod clients;
 mod commands;

@@ -490,6 +490,11 @@ impl Engine {
         let state = self.keys.entry(id).or_default();
         if version < state.overwritten && self.sabotage != Sabotage::NoVersions {
             decision.older += 1;
+            // Its region has perhaps refused what was told here, as that did not
+            // include a change that no other region hears of but by this.
+            if self.told.contains_key(&id) {
+                self.conflict(database, &snapshot.key, change);
+            }
             return;
         }
         let not_counters = !(Kind::Overwrite as u8 | Kind::Counter as u8);
