@@ -133,10 +133,11 @@ fn sources(config: &Config, namespace: &config::Namespace) -> anyhow::Result<Vec
             }
         };
         let origin = match &source.journal {
-            config::SourceJournal::Served(served) => Origin::Remote(
-                options::remote(served, &namespace.name, &config.region)
-                    .with_context(|| format!("read the journal of region {}", source.region))?,
-            ),
+            config::SourceJournal::Served(served) => {
+                let options = options::remote(served, &namespace.name, &config.region)
+                    .with_context(|| format!("read the journal of region {}", source.region))?;
+                Origin::Remote(Box::new(options))
+            }
             config::SourceJournal::Kafka { .. } => {
                 let options = options::kafka_source(source, &namespace.name);
                 let journal = KafkaJournal::open(options)

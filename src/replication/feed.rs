@@ -35,7 +35,7 @@ pub enum Origin {
     /// A journal of this process, or a topic.
     Journal(Journal),
     /// A journal that another process serves.
-    Remote(RemoteOptions),
+    Remote(Box<RemoteOptions>),
 }
 
 impl Origin {
@@ -76,7 +76,7 @@ impl Origin {
                     }
                 }
                 Origin::Remote(options) => {
-                    let mut reader = RemoteReader::connect(options.clone(), 0);
+                    let mut reader = RemoteReader::connect((**options).clone(), 0);
                     let found = reader.find(hlc).await;
                     found.map_err(|error| error.to_string())
                 }
@@ -153,7 +153,7 @@ impl Feed {
             }
             Origin::Remote(mut options) => {
                 options.reader = reader.to_owned();
-                let remote = RemoteReader::connect(options, from);
+                let remote = RemoteReader::connect(*options, from);
                 let queries = Box::new(RefCell::new(remote.queries()));
                 let read = read_remote(remote, send, notify, noted, for_task);
                 (Ends::Remote(queries), tokio::task::spawn_local(read))

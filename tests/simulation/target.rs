@@ -77,11 +77,12 @@ impl Target for SimulatedTarget {
                 false => Err(TargetError::Superseded),
             };
         }
-        let store = self.store.borrow();
-        let changes = |key: &[u8]| store.changes.get(key).copied().unwrap_or(0);
-        let watched = keys.iter().map(|(_, key)| (key.to_vec(), changes(key)));
-        self.watched = watched.collect();
-        drop(store);
+        self.watched = {
+            let store = self.store.borrow();
+            let changes = |key: &[u8]| store.changes.get(key).copied().unwrap_or(0);
+            let watched = keys.iter().map(|(_, key)| (key.to_vec(), changes(key)));
+            watched.collect()
+        };
         self.delay().await
     }
 
