@@ -284,6 +284,14 @@ impl Engine {
             }
             return;
         };
+        let is_whole = 1 < operations.all.len() && !operations.can_be_cut();
+        let is_due = |one: &Operation<'_>| self.is_due(database, one.key);
+        if is_whole && operations.all.iter().any(is_due) {
+            // What is not sure of one of them is not of what the others get of it.
+            for operation in &operations.all {
+                self.conflict(database, &slice_of(arguments, operation.key), change);
+            }
+        }
         for (operation, verdict) in operations.all.iter().zip(&verdicts) {
             self.note_applied(change, database, operation, *verdict, arguments, decision);
         }
