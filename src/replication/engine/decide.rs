@@ -110,11 +110,9 @@ impl Engine {
             return false;
         };
         let is_flush = |command: &v1::Command| {
-            let operations = self.operations_of(&command.arguments);
-            operations
-                .all
-                .first()
-                .is_some_and(|one| one.kind == Kind::Flush)
+            let names = [&b"flushall"[..], b"flushdb", b"flush_all"];
+            let name = command.arguments.first();
+            name.is_some_and(|name| names.iter().any(|one| name.eq_ignore_ascii_case(one)))
         };
         commands.iter().any(is_flush)
     }
