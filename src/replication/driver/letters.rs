@@ -12,22 +12,39 @@ use crate::mutation::v1::{self, outcome, record};
 /// Why a change that lost a conflict was not applied.
 const LOST: &str = "a concurrent change of another region was preferred";
 
+/// What errors begin with that do not depend on what a key holds.
+const POISON: [&str; 6] = [
+    "NOPERM",
+    "ERR syntax",
+    "ERR unknown",
+    "ERR wrong number",
+    "ERR unsupported",
+    "ERR Unsupported",
+];
+
+/// Whether a command would be refused whatever its keys hold.
+fn is_poison(command: &Command, reason: &str) -> bool {
+    let name = command.arguments.first().map_or(&[][..], |name| &name[..]);
+    name.eq_ignore_ascii_case(b"RESTORE") || POISON.iter().any(|start| reason.starts_with(start))
+}
+
 impl<T: Target> Driver<T> {
-    /// The datastore refused a command when it executed it. Where the key is
-    /// about to be told anyway, that is a conflict; else something is wrong.
+    /// The datastore refused a command when it executed it. As a rule that is for
+    /// what the key holds, which is then not what the other region's does: a
+    /// conflict, and the key is told by whoever has changed it last. What no value
+    /// would make right is a dead letter.
     pub(super) async fn refused(&mut self, one: &Chosen, command: &Command, reason: &str) {
+        if is_poison(command, reason) {
+            // It is executed already, with what was sent along: there is no way back.
+            let _ = self.dead_letter(one, reason).await;
+            return;
+        }
+        self.inlets[one.inlet].2.conflicts.increment(1);
         let keys = self
             .engine
             .keys_of_command(command.database, &command.arguments);
-        let is_told = |(database, key): &DatabaseKey| self.engine.is_due(*database, key);
-        if keys.iter().any(is_told) {
-            self.inlets[one.inlet].2.conflicts.increment(1);
-            let keys: Vec<Bytes> = keys.into_iter().map(|(_, key)| key).collect();
-            self.keep_conflict(one, &keys).await;
-            return;
-        }
-        // It is executed already, with what was sent along: there is no way back.
-        let _ = self.dead_letter(one, reason).await;
+        let keys: Vec<Bytes> = keys.into_iter().map(|(_, key)| key).collect();
+        self.keep_conflict(one, &keys).await;
     }
 
     /// Takes a change out that can't be applied, once it is kept elsewhere.

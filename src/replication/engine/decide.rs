@@ -406,10 +406,18 @@ impl Engine {
         let is_included = self.is_included(id, change.region, change.offset);
         let state = self.keys.entry(id).or_default();
         let is_older = version < state.overwritten;
-        if version < state.written || is_older && (kind == Kind::Overwrite || is_included) {
+        if version < state.written || is_older && is_included {
             return Verdict::Older;
         }
         let newer = state.newer_than(change.region, version);
+        if is_older && kind == Kind::Overwrite {
+            // Changes before it that the value does not include were added to it
+            // here, and are gone where it was made.
+            if newer.own != 0 {
+                self.conflict(database, &Bytes::copy_from_slice(key), change);
+            }
+            return Verdict::Lost;
+        }
         let in_flight = self.writers.any_unsettled(&state.unsettled);
         let mut verdict = Verdict::Apply;
         if matches!(kind, Kind::Element | Kind::ElementCounter)
