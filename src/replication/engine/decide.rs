@@ -416,6 +416,7 @@ impl Engine {
             if newer.own != 0 {
                 self.conflict(database, &Bytes::copy_from_slice(key), change);
             }
+            self.lose(id, version);
             return Verdict::Lost;
         }
         let in_flight = self.writers.any_unsettled(&state.unsettled);
@@ -451,7 +452,17 @@ impl Engine {
         if is_conflict {
             self.conflict(database, &Bytes::copy_from_slice(key), change);
         }
+        if verdict == Verdict::Lost && kind == Kind::Overwrite {
+            self.lose(id, version);
+        }
         verdict
+    }
+
+    /// An overwrite is not made, as a newer change does not commute with it; but
+    /// what is older than it is gone where it was made, and counts no more.
+    fn lose(&mut self, id: KeyId, version: Version) {
+        let state = self.key(id);
+        state.written = state.written.max(version);
     }
 
     /// Has a key told that a change is in conflict about.
