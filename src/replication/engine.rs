@@ -47,6 +47,7 @@ use crate::mutation::v1;
 
 mod decide;
 mod own;
+mod snapshot;
 
 pub use decide::{Body, Change, Command, Decision};
 
@@ -535,7 +536,11 @@ impl Engine {
             .unsettled
             .retain(|one| !writers.is_settled(one.writer, one.sequence));
         let overlaps = state.unsettled.iter().any(|other| {
-            other.writer != unsettled.writer
+            // One writer's are executed in the order of the journal, but others
+            // apply an intent where its outcome is: after what comes between.
+            let is_in_order =
+                other.writer == unsettled.writer && (unsettled.is_intent || !other.is_intent);
+            !is_in_order
                 && !(commutes(unsettled.kind, other.kind as u8)
                     && (other.element != unsettled.element
                         || other.kind == Kind::Counter

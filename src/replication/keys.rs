@@ -84,6 +84,8 @@ pub struct Unsettled {
     pub kind: Kind,
     /// To which element; the key's own id for the whole.
     pub element: KeyId,
+    /// Whether only its outcome tells its effect, and others apply it there.
+    pub is_intent: bool,
 }
 
 /// What is known of a key.

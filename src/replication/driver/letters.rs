@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::super::engine::{Body, Change, Command};
 use super::super::letters::Decision;
-use super::super::target::{Committed, DatabaseKey, Target, TargetError};
+use super::super::target::{Committed, Target, TargetError};
 use super::super::version::Version;
 use super::{Chosen, Driver};
 use crate::mutation::v1::{self, outcome, record};

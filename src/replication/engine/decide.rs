@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, commutes};
 use super::super::policy::Mode;
-use super::super::version::{OWN, RegionId, Version};
+use super::super::version::{RegionId, Version};
 use super::{Again, COUNTED_MAX, Counted, Engine, Reason, Sabotage};
 use crate::journal::Offset;
 use crate::mutation::clock::milliseconds;
@@ -466,7 +466,7 @@ impl Engine {
     }
 
     /// Has a key told that a change is in conflict about.
-    fn conflict(&mut self, database: u32, key: &Bytes, change: &Change) {
+    pub(super) fn conflict(&mut self, database: u32, key: &Bytes, change: &Change) {
         let cause = Some((change.region, change.offset));
         self.tell(database, key, Reason::Conflict, Default::default(), cause);
     }
@@ -479,132 +479,6 @@ impl Engine {
         };
         let through = included.iter().find(|(other, _)| *other == region);
         through.is_none_or(|(_, through)| offset < *through)
-    }
-
-    fn decide_snapshot(
-        &mut self,
-        change: &Change,
-        snapshot: &v1::Snapshot,
-        decision: &mut Decision,
-    ) {
-        let database = change.database;
-        let id = KeyId::of(database, &snapshot.key);
-        let version = change.version;
-        if version < self.flushed(database) {
-            decision.older += 1;
-            return;
-        }
-        // Who does not name a region has nothing of it.
-        let mut included: Vec<(RegionId, Offset)> = (0..self.regions as u8)
-            .map(|region| (RegionId(region), 0))
-            .filter(|(region, _)| *region != change.region)
-            .collect();
-        for applied in &snapshot.applied {
-            let region = self.names.iter().position(|name| *name == applied.region);
-            if let Some(at) = region {
-                let known = included.iter_mut().find(|(one, _)| one.0 as usize == at);
-                if let Some((_, through)) = known {
-                    *through = applied.next_offset;
-                }
-            }
-        }
-        let through = |region: RegionId| {
-            let known = included.iter().find(|(other, _)| *other == region);
-            known.map_or(Offset::MAX, |(_, through)| *through)
-        };
-        let state = self.keys.entry(id).or_default();
-        if version < state.overwritten && self.sabotage != Sabotage::NoVersions {
-            decision.older += 1;
-            // Its region has perhaps refused what was told here, as that did not
-            // include a change that no other region hears of but by this.
-            if self.told.contains_key(&id) {
-                self.conflict(database, &snapshot.key, change);
-            }
-            return;
-        }
-        let not_counters = !(Kind::Overwrite as u8 | Kind::Counter as u8);
-        let mut is_lost = false;
-        let mut is_conflict = false;
-        for mark in &state.marks {
-            let is_uncovered = mark.region != change.region
-                && mark.kinds & not_counters != 0
-                && through(mark.region) <= mark.offset;
-            is_lost |= is_uncovered;
-            is_conflict |= is_uncovered && mark.region == OWN;
-        }
-        let in_flight = self.writers.any_unsettled(&state.unsettled);
-        if is_lost {
-            if is_conflict {
-                self.conflict(database, &snapshot.key, change);
-            }
-            decision.lost.push(snapshot.key.clone());
-            return;
-        }
-        if in_flight {
-            // Whether what is under way would come on top of it is not known.
-            decision.waits = true;
-            return;
-        }
-        let written = self
-            .keys
-            .get(&id)
-            .map_or(Version::default(), |one| one.written);
-        let added = self.counters.get(&id).map_or(0, |counted| {
-            let missing = counted
-                .iter()
-                .filter(|one| written < one.version && through(one.region) <= one.offset);
-            missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
-        });
-        let state = self.key(id);
-        state.overwritten = version.max(state.overwritten);
-        state.written = written.max(state.written);
-        state.restored = Some((change.region, change.offset));
-        self.set_included(id, Some(included));
-        decision
-            .commands
-            .push(self.restore(database, snapshot, change));
-        if added != 0 {
-            decision.commands.push(Command {
-                database,
-                arguments: vec![
-                    Bytes::from_static(b"INCRBY"),
-                    snapshot.key.clone(),
-                    Bytes::from(added.to_string()),
-                ],
-            });
-        }
-    }
-
-    /// The command that has a key have the value of a snapshot.
-    fn restore(&self, database: u32, snapshot: &v1::Snapshot, _change: &Change) -> Command {
-        let key = snapshot.key.clone();
-        let expires_at = snapshot.expires_at.max(0);
-        let arguments = match (self.store, &snapshot.value) {
-            (v1::Store::Memcached, None) => vec![Bytes::from_static(b"delete"), key],
-            (v1::Store::Memcached, Some(value)) => {
-                let flags = value.first_chunk::<4>().copied().unwrap_or_default();
-                vec![
-                    Bytes::from_static(b"set"),
-                    key,
-                    Bytes::from(u32::from_be_bytes(flags).to_string()),
-                    Bytes::from((expires_at / 1000).to_string()),
-                    value.slice(value.len().min(4)..),
-                ]
-            }
-            (_, None) => vec![Bytes::from_static(b"UNLINK"), key],
-            (_, Some(value)) => vec![
-                Bytes::from_static(b"RESTORE"),
-                key,
-                Bytes::from(expires_at.to_string()),
-                value.clone(),
-                Bytes::from_static(b"REPLACE"),
-                Bytes::from_static(b"ABSTTL"),
-            ],
-        };
-        Command {
-            database,
-            arguments,
-        }
     }
 }
 

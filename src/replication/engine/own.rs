@@ -83,6 +83,7 @@ impl Engine {
                 sequence,
                 kind: Kind::Ordered,
                 element: id,
+                is_intent: true,
             };
             if self.unsettle(id, unsettled) {
                 self.tell(
@@ -364,6 +365,7 @@ impl Engine {
                     sequence,
                     kind,
                     element,
+                    is_intent: false,
                 },
             )
         });

@@ -1,0 +1,230 @@
+//! Applies the next changes of every source in one transaction.
+
+use super::*;
+
+/// A change that is about to be applied.
+pub(super) struct Chosen {
+    pub(super) inlet: usize,
+    /// Its place in the inlet's queue.
+    pub(super) at: usize,
+}
+
+impl<T: Target> Driver<T> {
+    /// The next changes of each source, as many as a transaction may have.
+    pub(super) fn choose(&mut self) -> Vec<Chosen> {
+        let count = self.inlets.len();
+        let limit =
+            (self.now_ms() + self.options.clock_skew_max.as_millis() as u64) << COUNTER_BITS;
+        let mut chosen = Vec::new();
+        let mut bytes = 0;
+        let share = (self.batch / count.max(1)).max(1);
+        for turn in 0..count {
+            let inlet = (self.next_inlet + turn) % count;
+            let mut changes = 0;
+            for (at, pending) in self.inlets[inlet].1.queue.iter().enumerate() {
+                let is_full = changes == share || chosen.len() == self.batch.max(1);
+                if is_full || BATCH_BYTES <= bytes || limit < pending.hlc {
+                    break;
+                }
+                if let Some(change) = &pending.change {
+                    bytes += size(&change.body);
+                    changes += 1;
+                    chosen.push(Chosen { inlet, at });
+                    if is_flush(self, inlet, at) {
+                        // On its own, after what was before it.
+                        if changes > 1 {
+                            chosen.pop();
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        self.next_inlet = self.next_inlet.wrapping_add(1) % count.max(1);
+        chosen
+    }
+
+    pub(super) async fn apply(&mut self, chosen: Vec<Chosen>) -> Result<(), TargetError> {
+        let is_forced = RACES_MAX <= self.races;
+        let keys = match is_forced {
+            true => Vec::new(),
+            false => self.keys_of(&chosen),
+        };
+        self.target.watch(&keys).await?;
+        self.catch_up().await;
+        self.engine.begin();
+        let committed = self.decide_and_commit(chosen, is_forced).await;
+        if !matches!(committed, Ok(Committed::Done(_))) {
+            self.engine.rollback();
+        }
+        committed.map(|_| ())
+    }
+
+    pub(super) async fn decide_and_commit(
+        &mut self,
+        mut chosen: Vec<Chosen>,
+        is_forced: bool,
+    ) -> Result<Committed, TargetError> {
+        let mut commands: Vec<Command> = Vec::new();
+        // Of each change: where its commands end.
+        let mut decisions: Vec<(usize, Decision)> = Vec::with_capacity(chosen.len());
+        // A change that has to wait keeps back what comes after it.
+        let mut waiting = vec![false; self.inlets.len()];
+        chosen.retain(|one| {
+            let pending = &self.inlets[one.inlet].1.queue[one.at];
+            let Some(change) = pending.change.as_ref().filter(|_| !waiting[one.inlet]) else {
+                return false;
+            };
+            let mut decision = self.engine.decide(change);
+            if decision.waits {
+                waiting[one.inlet] = true;
+                return false;
+            }
+            commands.append(&mut decision.commands);
+            decisions.push((commands.len(), decision));
+            true
+        });
+        if chosen.is_empty() {
+            tokio::time::sleep(WAIT).await;
+            return Ok(Committed::Raced);
+        }
+        let chosen = &chosen[..];
+        if is_forced {
+            self.tell_keys_of(chosen);
+        }
+        for (_, decision) in &decisions {
+            if let Some((database, version)) = decision.flush {
+                let engine = &mut self.engine;
+                let mut goes = |database: u32, key: &[u8]| engine.goes_with(version, database, key);
+                self.target.flush(database, &mut goes).await?;
+            }
+        }
+        let counts = self.counts(chosen);
+        let checkpoints = self.checkpoints(&counts);
+        let committed = self.target.commit(&commands, &checkpoints).await?;
+        match &committed {
+            Committed::Raced => {
+                self.metrics.races.increment(1);
+                self.races += 1;
+                if self.races.is_multiple_of(RACES_SMALLER) {
+                    self.batch = (self.batch / 4).max(1);
+                }
+            }
+            Committed::Refused(index, reason) => {
+                let at = decisions.partition_point(|(end, _)| end <= index);
+                self.bury_change(&chosen[at], reason).await?;
+            }
+            Committed::Done(refused) => {
+                self.races = 0;
+                self.batch = (self.batch * 2).min(self.options.batch_records);
+                for (index, reason) in refused {
+                    let at = decisions.partition_point(|(end, _)| end <= index);
+                    self.refused(&chosen[at], &commands[*index], reason).await;
+                }
+                for (one, (_, decision)) in chosen.iter().zip(decisions) {
+                    self.keep_conflict(one, &decision.lost).await;
+                    let metrics = &self.inlets[one.inlet].2;
+                    metrics.skipped.increment(decision.older);
+                    metrics.conflicts.increment(decision.lost.len() as u64);
+                    self.engine.done(decision);
+                }
+                for (at, count) in counts.iter().enumerate() {
+                    let (_, inlet, metrics) = &mut self.inlets[at];
+                    inlet.complete(*count);
+                    inlet.take_dirty();
+                    metrics.applied.increment(*count as u64);
+                }
+                self.engine.commit();
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Of each inlet: how many places of its queue the chosen changes take.
+    pub(super) fn counts(&self, chosen: &[Chosen]) -> Vec<usize> {
+        let mut counts = vec![0; self.inlets.len()];
+        for one in chosen {
+            counts[one.inlet] = counts[one.inlet].max(one.at + 1);
+        }
+        counts
+    }
+
+    pub(super) fn checkpoints(&mut self, counts: &[usize]) -> Vec<(String, String)> {
+        // Who emptied the datastore has emptied it of these too.
+        let all = std::mem::take(&mut self.engine.own_flushed);
+        let mut checkpoints = Vec::new();
+        for ((feed, inlet, _), count) in self.inlets.iter().zip(counts) {
+            if *count > 0 || all {
+                checkpoints.push((
+                    checkpoint_name(&feed.name, feed.partition),
+                    inlet.checkpoint_after(*count).format(),
+                ));
+            }
+        }
+        checkpoints
+    }
+
+    pub(super) fn keys_of(&self, chosen: &[Chosen]) -> Vec<DatabaseKey> {
+        let mut keys = Vec::new();
+        for one in chosen {
+            let pending = &self.inlets[one.inlet].1.queue[one.at];
+            if let Some(change) = &pending.change {
+                self.engine
+                    .each_key(change, |database, key| keys.push((database, key)));
+            }
+        }
+        keys
+    }
+
+    pub(super) fn tell_keys_of(&mut self, chosen: &[Chosen]) {
+        for (database, key) in self.keys_of(chosen) {
+            self.engine.tell_surely(database, &key, Reason::Conflict);
+        }
+    }
+
+    pub(super) async fn apply_again(&mut self) -> Result<bool, TargetError> {
+        let again = self.engine.take_again();
+        if again.is_empty() {
+            return Ok(false);
+        }
+        let keys: Vec<DatabaseKey> = again
+            .iter()
+            .map(|one| (one.command.database, one.key.clone()))
+            .collect();
+        let watched = self.target.watch(&keys).await;
+        if watched.is_ok() {
+            self.catch_up().await;
+        }
+        let (ready, mut late): (Vec<_>, Vec<_>) = again
+            .into_iter()
+            .partition(|one| watched.is_ok() && self.engine.is_newest(one));
+        let commands: Vec<Command> = ready.iter().map(|one| one.command.clone()).collect();
+        let committed = match &watched {
+            Ok(()) => self.target.commit(&commands, &[]).await,
+            Err(error) => Err(error.clone()),
+        };
+        if !matches!(committed, Ok(Committed::Done(_))) {
+            late.extend(ready);
+        }
+        for one in late {
+            self.engine.again_later(one);
+        }
+        committed.map(|_| true)
+    }
+}
+
+fn size(body: &Body) -> usize {
+    match body {
+        Body::Commands(commands) => {
+            let arguments = commands.iter().flat_map(|one| &one.arguments);
+            arguments.map(|one| one.len() + 16).sum()
+        }
+        Body::Snapshot(snapshot) => snapshot.value.as_ref().map_or(0, |value| value.len()) + 64,
+    }
+}
+
+fn is_flush<T: Target>(driver: &Driver<T>, inlet: usize, at: usize) -> bool {
+    let pending = &driver.inlets[inlet].1.queue[at];
+    let change = pending.change.as_ref();
+    change.is_some_and(|change| driver.engine.is_flush(change))
+}

@@ -1,0 +1,282 @@
+//! Finds out how far it is, begins to read, and takes up what was read.
+
+use super::*;
+
+/// A partition of a source that can be read.
+pub(super) struct Opened {
+    pub(super) source: Source,
+    pub(super) partition: u32,
+    /// Whether it is the only one.
+    pub(super) is_alone: bool,
+    /// Where to begin to read.
+    pub(super) from: u64,
+    pub(super) checkpoint: Checkpoint,
+}
+
+impl<T: Target> Driver<T> {
+    /// Finds out how far it is and begins to read.
+    pub(super) async fn open(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Stop> {
+        let checkpoints = loop {
+            if *stop.borrow() {
+                return Some(Stop::Asked);
+            }
+            match self.target.load().await {
+                Ok(checkpoints) => break checkpoints,
+                Err(error) => self.failed(&error),
+            }
+            tokio::time::sleep(self.jittered()).await;
+        };
+        let known: HashMap<String, String> = checkpoints.into_iter().collect();
+        let sources = self.options.sources.clone();
+        // What can still come is newer than this. All journals are read from
+        // there on, so that what is newer than it is known.
+        let mut oldest = u64::MAX;
+        for source in sources
+            .iter()
+            .filter(|one| one.region != self.options.region)
+        {
+            let prefix = format!("{}/", source.name);
+            let of_source = known.iter().filter(|(name, _)| name.starts_with(&prefix));
+            let checkpoints = of_source.filter_map(|(_, text)| Checkpoint::parse(text));
+            let least = checkpoints.map(|one| one.hlc).min();
+            oldest = oldest.min(least.unwrap_or(0));
+        }
+        let before = milliseconds(oldest).min(self.now_ms());
+        let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
+        for (name, text) in &known {
+            if let Some(checkpoint) = Checkpoint::parse(text)
+                && let Some((name, partition)) = name.rsplit_once('/')
+                && let Some(source) = sources.iter().find(|one| one.name == name)
+                && let Ok(partition) = partition.parse()
+            {
+                let region = self.region(&source.region);
+                let closed = (region, partition, checkpoint.applied);
+                self.closed.push(closed);
+            }
+        }
+        let own = Origin::Journal(self.options.own.clone());
+        for partition in 0..own.partitions().await {
+            let from = own.find(partition, since).await;
+            let (region, name) = (self.options.region.clone(), self.options.region.clone());
+            self.own
+                .push(self.feed(own.clone(), region, name, partition, from));
+        }
+        let (send, opened) = mpsc::unbounded_channel();
+        self.opened = Some(opened);
+        // One that is away keeps nobody from the others.
+        for source in &sources {
+            let metrics = self.metrics.source(&source.name);
+            metrics.up.set(0.0);
+            let notify = Rc::clone(&self.notify);
+            let opening = open_source(source.clone(), known.clone(), since, send.clone(), notify);
+            self.openings.push(tokio::task::spawn_local(opening));
+        }
+        tracing::info!(
+            namespace = self.options.namespace,
+            sources = sources.len(),
+            "replicating"
+        );
+        None
+    }
+
+    pub(super) fn feed(
+        &self,
+        origin: Origin,
+        region: String,
+        name: String,
+        partition: u32,
+        from: u64,
+    ) -> Feed {
+        let reader = format!("{}/{}", self.options.region, self.options.namespace);
+        let notify = Rc::clone(&self.notify);
+        Feed::start(origin, region, name, partition, from, notify, &reader)
+    }
+
+    /// Takes up sources that can be read now.
+    pub(super) fn take_opened(&mut self) {
+        while let Some(opened) = self.opened.as_mut().and_then(|all| all.try_recv().ok()) {
+            let Opened {
+                source,
+                partition,
+                is_alone,
+                from,
+                checkpoint,
+            } = opened;
+            let Source {
+                region,
+                name,
+                origin,
+            } = source;
+            let id = self.region(&region);
+            let metrics = self.metrics.source(&name);
+            let feed = self.feed(origin, region, name, partition, from);
+            if id == OWN {
+                self.own.push(feed);
+                continue;
+            }
+            self.closed
+                .retain(|(region, other, _)| (*region, *other) != (id, partition));
+            let mut inlet = Inlet::new(id, &checkpoint);
+            inlet.is_alone = is_alone;
+            inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
+            self.inlets.push((feed, inlet, metrics));
+        }
+    }
+
+    pub(super) fn region(&self, name: &str) -> RegionId {
+        let at = self.engine.names.iter().position(|one| one == name);
+        RegionId(at.unwrap_or(0) as u8)
+    }
+
+    /// After a connection was lost it is not known whether the last transaction
+    /// was executed: what it would have changed is, in the checkpoints.
+    pub(super) async fn recover(&mut self) -> Result<(), TargetError> {
+        if !self.target.lead().await? {
+            return Err(TargetError::Superseded);
+        }
+        let known: HashMap<String, String> = self.target.load().await?.into_iter().collect();
+        for (feed, inlet, metrics) in &mut self.inlets {
+            let name = checkpoint_name(&feed.name, feed.partition);
+            let Some(checkpoint) = known.get(&name).and_then(|text| Checkpoint::parse(text)) else {
+                continue;
+            };
+            let is_done =
+                |one: &&crate::replication::inlet::Pending| one.offset < checkpoint.applied;
+            let done = inlet.queue.iter().take_while(is_done).count();
+            if done > 0 {
+                let changes: Vec<_> = inlet
+                    .queue
+                    .iter()
+                    .take(done)
+                    .filter_map(|one| one.change.clone())
+                    .collect();
+                for change in &changes {
+                    let decision = self.engine.decide(change);
+                    self.engine.done(decision);
+                }
+                metrics.applied.increment(done as u64);
+                inlet.complete(done);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up what was read; returns whether there was something.
+    pub(super) fn receive(&mut self) -> bool {
+        self.engine.now = self.started.elapsed();
+        self.take_opened();
+        let mut any = false;
+        for at in 0..self.own.len() {
+            while let Some(found) = self.own[at].try_next() {
+                any = true;
+                let partition = self.own[at].partition;
+                self.note_own(partition, found);
+            }
+        }
+        let Driver { inlets, engine, .. } = self;
+        for (feed, inlet, metrics) in inlets.iter_mut() {
+            while inlet.queue.len() < QUEUE_MAX {
+                let Some(found) = feed.try_next() else {
+                    break;
+                };
+                any = true;
+                accept(engine, inlet, found, metrics);
+            }
+        }
+        any
+    }
+
+    pub(super) fn note_own(&mut self, partition: u32, found: Vec<Found>) {
+        for Found { offset, record } in found {
+            let seen = self.own_seen.entry((partition, record.writer)).or_insert(0);
+            if record.sequence <= *seen {
+                continue;
+            }
+            *seen = record.sequence;
+            self.outlet.observe(record.hlc);
+            self.engine.own(partition, offset, &record);
+        }
+    }
+
+    /// Reads the own journal to its end.
+    pub(super) async fn catch_up(&mut self) {
+        self.engine.now = self.started.elapsed();
+        let deadline = Instant::now() + CATCH_UP;
+        for at in 0..self.own.len() {
+            let Ok(end) = self.own[at].end().await else {
+                continue;
+            };
+            while self.own[at].next < end {
+                let next = tokio::time::timeout_at(deadline, self.own[at].next()).await;
+                let Ok(Some(found)) = next else {
+                    tracing::warn!(
+                        namespace = self.options.namespace,
+                        source = self.own[at].name,
+                        "the own journal can't be read to its end; going on without"
+                    );
+                    break;
+                };
+                let partition = self.own[at].partition;
+                self.note_own(partition, found);
+            }
+        }
+    }
+}
+
+/// Finds out where to begin to read a source, whenever it can be reached.
+async fn open_source(
+    source: Source,
+    known: HashMap<String, String>,
+    since: u64,
+    send: mpsc::UnboundedSender<Opened>,
+    notify: Rc<Notify>,
+) {
+    let partitions = source.origin.partitions().await;
+    for partition in 0..partitions {
+        let text = known.get(&checkpoint_name(&source.name, partition));
+        let from = source.origin.find(partition, since).await;
+        let checkpoint = match text.and_then(|text| Checkpoint::parse(text)) {
+            Some(checkpoint) => checkpoint,
+            None => {
+                let first = source.origin.find(partition, 0).await;
+                Checkpoint {
+                    applied: first,
+                    resume: first,
+                    ..Checkpoint::default()
+                }
+            }
+        };
+        let opened = Opened {
+            partition,
+            is_alone: partitions == 1,
+            // What was applied before is read again for what is known of its keys.
+            from: from.min(checkpoint.resume),
+            checkpoint,
+            source: source.clone(),
+        };
+        if send.send(opened).is_err() {
+            return;
+        }
+        notify.notify_one();
+    }
+}
+
+fn accept(engine: &mut Engine, inlet: &mut Inlet, found: Vec<Found>, metrics: &SourceMetrics) {
+    let (copies, lost) = (inlet.copies, inlet.lost);
+    for one in found {
+        let (applied, progress) = inlet.accept(one);
+        if let Some(change) = applied {
+            let decision = engine.decide(&change);
+            engine.done(decision);
+        }
+        for (region, partition, offset) in progress {
+            engine.note_progress(inlet.region, &region, partition, offset);
+        }
+    }
+    metrics.copies.increment(inlet.copies - copies);
+    if lost < inlet.lost {
+        let records = inlet.lost - lost;
+        tracing::error!(records, "records of another region's journal are lost");
+        metrics.gaps.increment(records);
+    }
+}

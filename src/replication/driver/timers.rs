@@ -1,0 +1,97 @@
+//! What is done from time to time.
+
+use super::*;
+
+impl<T: Target> Driver<T> {
+    pub(super) async fn timers(&mut self) -> Result<(), TargetError> {
+        let now = Instant::now();
+        if self.timers.progress <= now {
+            self.timers.progress = now + self.options.progress_interval;
+            self.tell_progress().await;
+        }
+        if self.timers.checkpoint <= now {
+            self.timers.checkpoint = now + CHECKPOINT;
+            self.checkpoint().await?;
+        }
+        if self.timers.housekeeping <= now {
+            self.timers.housekeeping = now + HOUSEKEEPING;
+            self.engine.bury(WRITER_SILENCE);
+            self.retry_letters().await?;
+            self.forget();
+        }
+        self.measure();
+        Ok(())
+    }
+
+    /// Forgets keys whose changes all sources are past. Those of a source that is
+    /// away are not known, so nothing is forgotten until there is too much.
+    pub(super) fn forget(&mut self) {
+        let is_full = self.options.key_versions_max < self.engine.keys.len();
+        if !self.closed.is_empty() && !is_full {
+            return;
+        }
+        let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
+        let oldest = milliseconds(oldest.unwrap_or(u64::MAX)).min(self.now_ms());
+        self.engine
+            .forget(oldest.saturating_sub(FORGET_MS) << COUNTER_BITS);
+        if self.options.key_versions_max < self.engine.keys.len() {
+            let recent = self.now_ms().saturating_sub(FORGET_MS);
+            self.engine.forget(recent << COUNTER_BITS);
+            if !self.is_full {
+                self.is_full = true;
+                tracing::warn!(
+                    namespace = self.options.namespace,
+                    keys = self.options.key_versions_max,
+                    "more keys change than are remembered while a source is behind: a change of it \
+                     that is older than one that was applied may be applied over it"
+                );
+            }
+        }
+    }
+
+    /// Commits progress that came without a transaction, and renews the lease.
+    pub(super) async fn checkpoint(&mut self) -> Result<(), TargetError> {
+        let mut counts = vec![0; self.inlets.len()];
+        let mut any = self.engine.own_flushed;
+        for (_, inlet, _) in &mut self.inlets {
+            any |= inlet.take_dirty();
+        }
+        self.engine.own_flushed |= any;
+        let checkpoints = self.checkpoints(&counts);
+        counts.clear();
+        self.target.watch(&[]).await?;
+        match self.target.commit(&[], &checkpoints).await? {
+            Committed::Done(_) => {
+                self.acknowledge();
+                Ok(())
+            }
+            Committed::Raced | Committed::Refused(..) => Err(TargetError::Superseded),
+        }
+    }
+
+    /// Lets journals remove what a restart would not read.
+    pub(super) fn acknowledge(&self) {
+        let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
+        for (feed, inlet, _) in &self.inlets {
+            feed.acknowledge(inlet.checkpoint_after(0).resume);
+        }
+        if oldest.is_none_or(|oldest| self.now_ms() < milliseconds(oldest) + FORGET_MS) {
+            self.own.iter().for_each(|feed| feed.acknowledge(feed.next));
+        }
+    }
+
+    pub(super) fn measure(&self) {
+        let now_ms = self.now_ms();
+        for (feed, inlet, metrics) in &self.inlets {
+            let hlc_ms = milliseconds(inlet.hlc());
+            if hlc_ms > 0 {
+                metrics.lag.set(now_ms.saturating_sub(hlc_ms) as f64 / 1e3);
+                metrics.skew.set(hlc_ms.saturating_sub(now_ms) as f64 / 1e3);
+            }
+            metrics.lag_records.set(inlet.queue.len() as f64);
+            metrics
+                .up
+                .set(f64::from(u8::from(feed.problem().is_none())));
+        }
+    }
+}
