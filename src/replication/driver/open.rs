@@ -55,7 +55,16 @@ impl<T: Target> Driver<T> {
             }
         }
         let own = Origin::Journal(self.options.own.clone());
-        for partition in 0..own.partitions().await {
+        let partitions = own.partitions().await;
+        if partitions > 1 {
+            tracing::warn!(
+                namespace = self.options.namespace,
+                partitions,
+                "commands of several keys may leave regions different where topics have \
+                 several partitions; see docs/replication.md"
+            );
+        }
+        for partition in 0..partitions {
             let from = own.find(partition, since).await;
             let (region, name) = (self.options.region.clone(), self.options.region.clone());
             self.own
