@@ -4,8 +4,7 @@
 //! hold the same.
 //!
 //! `SIMULATION_SEEDS` says how many, `SIDECAR_TEST_SEED` from where; a failure
-//! prints its seed. Without them the same histories are run each time: who changes
-//! a rule runs some thousands of others too (`survey`).
+//! prints its seed. Who changes a rule runs some thousands of them (`survey`).
 
 mod random;
 mod region;
@@ -22,7 +21,11 @@ const SEEDS: u64 = 150;
 
 fn seeds() -> (u64, u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let first = number("SIDECAR_TEST_SEED").unwrap_or(1);
+    let first = number("SIDECAR_TEST_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now();
+        let since = now.duration_since(std::time::UNIX_EPOCH);
+        since.map_or(1, |since| since.as_nanos() as u64)
+    });
     let one = u64::from(number("SIDECAR_TEST_SEED").is_some());
     let count = number("SIMULATION_SEEDS").unwrap_or(if one == 1 { 1 } else { SEEDS });
     (first, count)
