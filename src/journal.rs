@@ -229,14 +229,15 @@ impl Journal {
                 First::Local => ReaderSource::Local(journal.local().reader(from)),
                 First::Kafka => ReaderSource::Kafka(Box::new(journal.kafka().reader(0, from))),
             },
-            Journal::Memory(journal) => ReaderSource::Memory(journal.reader(from)),
+            Journal::Memory(journal) => ReaderSource::Memory(journal.reader(0, from)),
         })
     }
 
     /// How many partitions it has; 0 while that is not known.
     pub fn partitions(&self) -> u32 {
         match self {
-            Journal::Local(_) | Journal::Memory(_) => 1,
+            Journal::Local(_) => 1,
+            Journal::Memory(journal) => journal.partitions(),
             Journal::Kafka(journal) => journal.partitions(),
             Journal::Spool(journal) => journal.kafka().partitions(),
         }
@@ -251,7 +252,8 @@ impl Journal {
             Journal::Spool(journal) => {
                 ReaderSource::Kafka(Box::new(journal.kafka().reader(partition, from)))
             }
-            Journal::Local(_) | Journal::Memory(_) => return self.reader(from),
+            Journal::Memory(journal) => ReaderSource::Memory(journal.reader(partition, from)),
+            Journal::Local(_) => return self.reader(from),
         })
     }
 
@@ -259,10 +261,14 @@ impl Journal {
     /// that was durable before the call is below the second. Blocks on Kafka.
     pub fn bounds(&self, partition: u32) -> Result<(Offset, Offset), ReadError> {
         match self {
-            Journal::Local(_) | Journal::Memory(_) => Ok((
+            Journal::Local(_) => Ok((
                 self.first_offset(),
                 self.durable_through().map_or(0, |last| last + 1),
             )),
+            Journal::Memory(journal) => {
+                let last = journal.durable_through(partition);
+                Ok((0, last.map_or(0, |last| last + 1)))
+            }
             Journal::Kafka(journal) => journal.bounds(partition),
             Journal::Spool(journal) => journal.kafka().bounds(partition),
         }
@@ -272,7 +278,10 @@ impl Journal {
     pub fn find_in(&self, partition: u32, hlc: u64) -> Result<Offset, ReadError> {
         let milliseconds = crate::mutation::clock::milliseconds(hlc);
         match self {
-            Journal::Local(_) | Journal::Memory(_) => self.find(hlc),
+            Journal::Local(_) => self.find(hlc),
+            // It keeps everything, and is never long.
+            Journal::Memory(_) if partition > 0 => Ok(0),
+            Journal::Memory(_) => self.find(hlc),
             Journal::Kafka(journal) => journal.find(partition, milliseconds),
             Journal::Spool(journal) => journal.kafka().find(partition, milliseconds),
         }
@@ -310,7 +319,7 @@ impl Journal {
                 First::Local => journal.local().durable_through(),
                 First::Kafka => journal.kafka().durable_through(0),
             },
-            Journal::Memory(journal) => journal.durable_through(),
+            Journal::Memory(journal) => journal.durable_through(0),
         }
     }
 

@@ -108,12 +108,16 @@ async fn run(
                 Driver::new(options, target, now_ms).run(stop).await
             }
         };
-        if ended == Stop::Superseded {
-            tracing::warn!(
-                namespace = namespace.name,
-                "another replicator has taken over"
-            );
-            tokio::time::sleep(PAUSE).await;
+        match ended {
+            Stop::Asked => {}
+            Stop::Replaced => tokio::time::sleep(PAUSE).await,
+            Stop::Superseded => {
+                tracing::warn!(
+                    namespace = namespace.name,
+                    "another replicator has taken over"
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 }

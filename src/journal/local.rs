@@ -203,7 +203,7 @@ impl LocalJournal {
     }
 
     /// Drawn at random when the journal was begun.
-    pub(super) fn identity(&self) -> u64 {
+    pub(crate) fn identity(&self) -> u64 {
         self.stream.identity
     }
 

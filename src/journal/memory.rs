@@ -16,6 +16,9 @@ pub struct MemoryOptions {
     pub inbox_bytes_max: usize,
     /// Whether completions are held from the start.
     pub held: bool,
+    /// As a topic has: a record's key says in which it is; one without a key is
+    /// in each.
+    pub partitions: u32,
 }
 
 impl Default for MemoryOptions {
@@ -23,6 +26,7 @@ impl Default for MemoryOptions {
         MemoryOptions {
             inbox_bytes_max: super::local::INBOX_BYTES_MAX,
             held: false,
+            partitions: 1,
         }
     }
 }
@@ -40,7 +44,7 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    records: Vec<Vec<u8>>,
+    partitions: Vec<Vec<Vec<u8>>>,
     waiting: VecDeque<Staged>,
     waiting_bytes: usize,
     held: bool,
@@ -55,6 +59,7 @@ impl MemoryJournal {
     pub fn new(options: MemoryOptions) -> MemoryJournal {
         let state = State {
             held: options.held,
+            partitions: vec![Vec::new(); options.partitions.max(1) as usize],
             ..State::default()
         };
         MemoryJournal(Arc::new(Shared {
@@ -108,18 +113,35 @@ impl MemoryJournal {
         self.0.state().state = Some(state);
     }
 
-    /// All durable records, by offset.
+    /// All durable records of the first partition, by offset.
     pub fn records(&self) -> Vec<Vec<u8>> {
-        self.0.state().records.clone()
+        self.records_of(0)
+    }
+
+    /// All durable records of a partition, by offset.
+    pub fn records_of(&self, partition: u32) -> Vec<Vec<u8>> {
+        self.0.state().partitions[partition as usize].clone()
+    }
+
+    /// Adds a record to a partition, as if it had been handed over.
+    pub fn add(&self, partition: u32, record: &[u8]) {
+        let mut state = self.0.state();
+        state.partitions[partition as usize].push(record.to_vec());
+        wake_all(&mut state.watchers);
     }
 
     pub(super) fn appender(&self) -> Appender {
         Appender::new(Inbox::Memory(Arc::clone(&self.0)))
     }
 
-    pub(super) fn reader(&self, from: Offset) -> MemoryReader {
+    pub(super) fn partitions(&self) -> u32 {
+        self.0.state().partitions.len() as u32
+    }
+
+    pub(super) fn reader(&self, partition: u32, from: Offset) -> MemoryReader {
         MemoryReader {
             shared: Arc::clone(&self.0),
+            partition: partition as usize,
             position: from,
         }
     }
@@ -135,8 +157,8 @@ impl MemoryJournal {
         }
     }
 
-    pub(super) fn durable_through(&self) -> Option<Offset> {
-        (self.0.state().records.len() as u64).checked_sub(1)
+    pub(super) fn durable_through(&self, partition: u32) -> Option<Offset> {
+        (self.0.state().partitions[partition as usize].len() as u64).checked_sub(1)
     }
 
     pub(super) fn state(&self) -> JournalState {
@@ -201,18 +223,19 @@ impl Shared {
                 Some((error, each)) => {
                     let stored = staged.records.records().zip(&each);
                     let stored = stored.filter(|(_, verdict)| **verdict == Verdict::Stored);
-                    state
-                        .records
-                        .extend(stored.map(|((_, bytes), _)| bytes.to_vec()));
+                    for ((entry, bytes), _) in stored {
+                        state.store(&records.bytes[entry.key.0..entry.key.1], bytes);
+                    }
                     verdicts = each;
                     let failed = &self.counters.failed_records;
                     failed.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
                     Err(error)
                 }
                 None => {
-                    let first = state.records.len() as u64;
-                    let encoded = records.records().map(|(_, bytes)| bytes.to_vec());
-                    state.records.extend(encoded);
+                    let first = state.partitions[0].len() as u64;
+                    for (entry, bytes) in records.records() {
+                        state.store(&records.bytes[entry.key.0..entry.key.1], bytes);
+                    }
                     self.counters.committed(count, bytes, 0);
                     Ok(first)
                 }
@@ -235,6 +258,23 @@ impl Shared {
     }
 }
 
+impl State {
+    fn store(&mut self, key: &[u8], record: &[u8]) {
+        let count = self.partitions.len();
+        match key {
+            [] => {
+                for partition in &mut self.partitions {
+                    partition.push(record.to_vec());
+                }
+            }
+            key => {
+                let hash = xxhash_rust::xxh3::xxh3_64(key);
+                self.partitions[(hash % count as u64) as usize].push(record.to_vec());
+            }
+        }
+    }
+}
+
 fn wake_all(watchers: &mut Vec<Waker>) {
     for watcher in watchers.drain(..) {
         watcher.wake();
@@ -245,13 +285,14 @@ fn wake_all(watchers: &mut Vec<Waker>) {
 #[derive(Debug)]
 pub(super) struct MemoryReader {
     shared: Arc<Shared>,
+    partition: usize,
     position: Offset,
 }
 
 impl MemoryReader {
     pub(super) fn next_batch(&mut self, into: &mut ReadBatch, bytes_max: usize) {
         let state = self.shared.state();
-        while let Some(record) = state.records.get(self.position as usize) {
+        while let Some(record) = state.partitions[self.partition].get(self.position as usize) {
             into.push(self.position, record);
             self.position += 1;
             if bytes_max <= into.bytes() {
@@ -266,7 +307,7 @@ impl MemoryReader {
 
     pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.shared.state();
-        if self.position < state.records.len() as u64 {
+        if self.position < state.partitions[self.partition].len() as u64 {
             return Poll::Ready(true);
         }
         if state.closed {

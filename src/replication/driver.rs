@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
-use super::engine::{Body, Command, Decision, Engine, Reason, Sabotage};
+use super::engine::{Body, Command, Decision, Engine, Included, Reason, Sabotage};
 use super::feed::{Feed, Found, Origin};
 use super::inlet::Inlet;
 use super::letters::Letters;
 use super::metrics::{Metrics, SourceMetrics};
 use super::outlet::Outlet;
 use super::target::{Committed, DatabaseKey, Target, TargetError};
-use super::version::{OWN, RegionId, Version};
+use super::version::{OWN, Partition, RegionId, Version};
 use super::{Options, Source};
 use crate::mutation::clock::{COUNTER_BITS, milliseconds};
 use crate::mutation::{Writer, WriterOptions, v1};
@@ -89,6 +89,8 @@ pub enum Stop {
     Asked,
     /// Another one has taken over; it may begin again.
     Superseded,
+    /// A journal was begun anew; so should this.
+    Replaced,
 }
 
 /// Applies the journals of other regions.
@@ -103,7 +105,9 @@ pub struct Driver<T> {
     own_seen: HashMap<(u32, u64), u64>,
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
     /// Partitions of sources that can't be read yet, and how far they are applied.
-    pub(super) closed: Vec<(RegionId, u32, u64)>,
+    closed: Vec<Closed>,
+    /// Checkpoints of what there is no more.
+    retired: Vec<String>,
     opened: Option<mpsc::UnboundedReceiver<Opened>>,
     openings: Vec<JoinHandle<()>>,
     pub(super) metrics: Metrics,
@@ -125,6 +129,15 @@ pub struct Driver<T> {
     is_full: bool,
     timers: Timers,
     backoff: Duration,
+}
+
+/// A partition of a source that can't be read yet.
+struct Closed {
+    /// The source's name.
+    source: String,
+    partition: Partition,
+    /// How far it is applied.
+    applied: u64,
 }
 
 struct Timers {
@@ -161,6 +174,7 @@ impl<T: Target> Driver<T> {
             own_seen: HashMap::new(),
             inlets: Vec::new(),
             closed: Vec::new(),
+            retired: Vec::new(),
             opened: None,
             openings: Vec::new(),
             metrics: Metrics::new(&options.namespace),
@@ -198,7 +212,7 @@ impl<T: Target> Driver<T> {
         self.metrics.leading.set(1.0);
         let ended = self.lead(&mut stop).await;
         self.metrics.leading.set(0.0);
-        if ended == Stop::Asked {
+        if ended != Stop::Superseded {
             self.finish().await;
         }
         self.target.resign().await;
@@ -241,6 +255,13 @@ impl<T: Target> Driver<T> {
             if *stop.borrow() {
                 return Stop::Asked;
             }
+            if self.is_any_replaced() {
+                tracing::error!(
+                    namespace = self.options.namespace,
+                    "a journal was begun anew; what was not applied of the old one is lost"
+                );
+                return Stop::Replaced;
+            }
             let worked = match self.cycle().await {
                 Ok(worked) => {
                     self.backoff = BACKOFF;
@@ -265,6 +286,11 @@ impl<T: Target> Driver<T> {
                 }
             }
         }
+    }
+
+    fn is_any_replaced(&self) -> bool {
+        let others = self.inlets.iter().map(|(feed, _, _)| feed);
+        self.own.iter().chain(others).any(Feed::is_replaced)
     }
 
     fn failed(&mut self, error: &TargetError) {
@@ -339,35 +365,27 @@ fn checkpoint_name(source: &str, partition: u32) -> String {
     format!("{source}/{partition}")
 }
 
-/// What a value that is read now includes: of the own journal, what was read of
-/// it, and of the others what was applied.
-pub(super) fn included_for(
-    own: &[Feed],
-    inlets: &[(Feed, Inlet, SourceMetrics)],
-    closed: &[(RegionId, u32, u64)],
-    partition: u32,
-) -> Vec<(RegionId, u64)> {
-    let closed = closed.iter().filter(|(_, other, _)| *other == partition);
-    let closed = closed.map(|(region, _, applied)| (*region, *applied));
-    let own = own.iter().find(|feed| feed.partition == partition);
-    let own = own.map(|feed| (OWN, feed.next));
-    let others = inlets
-        .iter()
-        .filter(|(feed, _, _)| feed.partition == partition)
-        .map(|(_, inlet, _)| (inlet.region, inlet.applied));
-    own.into_iter().chain(others).chain(closed).collect()
-}
+impl<T> Driver<T> {
+    /// What a value that is read now includes: of the own journals, what was read
+    /// of them, and of the others what was applied.
+    fn included(&self) -> Included {
+        let own = self
+            .own
+            .iter()
+            .map(|feed| (Partition::own(feed.partition), feed.next));
+        let others = self.inlets.iter();
+        let others = others.map(|(_, inlet, _)| (inlet.partition, inlet.applied));
+        let closed = self.closed.iter().map(|one| (one.partition, one.applied));
+        Included::new(own.chain(others).chain(closed).collect())
+    }
 
-pub(super) fn applied_of(
-    names: &[String],
-    included: &[(RegionId, u64)],
-    partition: u32,
-) -> Vec<v1::Applied> {
-    let each = included.iter();
-    each.map(|(region, next_offset)| v1::Applied {
-        region: names[region.0 as usize].clone(),
-        partition,
-        next_offset: *next_offset,
-    })
-    .collect()
+    fn applied_of(&self, included: &Included) -> Vec<v1::Applied> {
+        let each = included.iter();
+        each.map(|(partition, next_offset)| v1::Applied {
+            region: self.engine.names[partition.region.0 as usize].clone(),
+            partition: partition.number,
+            next_offset,
+        })
+        .collect()
+    }
 }

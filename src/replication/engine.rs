@@ -39,17 +39,19 @@ use smallvec::SmallVec;
 
 use super::keys::{KeyId, KeyMap, KeyState, Unsettled, commutes};
 use super::policy::{Mode, Policy};
-use super::version::{OWN, RegionId, Version};
+use super::version::{OWN, Partition, Place, RegionId, Version};
 use super::writers::Writers;
 use crate::journal::Offset;
 use crate::mutation::operation::Kind;
 use crate::mutation::v1;
 
 mod decide;
+mod included;
 mod own;
 mod snapshot;
 
 pub use decide::{Body, Change, Command, Decision};
+pub use included::Included;
 
 /// How long after a connection to the datastore was lost it may still execute
 /// what it had been sent.
@@ -107,7 +109,7 @@ pub struct Due {
     pub reason: Reason,
     /// What has to be in its value for it to be told: places in journals. Not
     /// known where something else is the cause.
-    causes: Option<SmallVec<[(RegionId, Offset); 2]>>,
+    causes: Option<SmallVec<[Place; 2]>>,
 }
 
 /// An overwrite that is applied again when the own region's changes that were
@@ -127,8 +129,7 @@ pub struct Again {
 /// A change to a counter.
 #[derive(Debug, Clone, Copy)]
 struct Counted {
-    region: RegionId,
-    offset: Offset,
+    place: Place,
     version: Version,
     delta: i64,
     at: Duration,
@@ -142,10 +143,6 @@ struct Element {
     /// When it was last added to.
     counted: Version,
 }
-
-/// What a snapshot includes of other regions: offsets in their journals, one
-/// past the last.
-type Included = Vec<(RegionId, Offset)>;
 
 /// What was known before the changes of a transaction.
 #[derive(Default)]
@@ -183,7 +180,7 @@ pub struct Engine {
     /// Their names; the own one is the first.
     pub(super) names: Vec<String>,
     /// Of each region that says so, how far it has applied each other one.
-    pub(super) progress: HashMap<(RegionId, RegionId, u32), Offset>,
+    pub(super) progress: HashMap<(RegionId, Partition), Offset>,
     /// Since some moment; given with each call that needs it.
     pub(super) now: Duration,
     /// What tests leave out, to see that they find it missing.
@@ -301,7 +298,7 @@ impl Engine {
         key: &Bytes,
         reason: Reason,
         delay: Duration,
-        cause: Option<(RegionId, Offset)>,
+        cause: Option<Place>,
     ) {
         let is_replicated = self.policy.load().of(key).mode == Mode::Value;
         if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) || !is_replicated {
@@ -312,7 +309,7 @@ impl Engine {
             self.tell(database, &companion, reason, delay, None);
         }
         if let Some(cause) = cause
-            && self.told.get(&id).is_some_and(|told| covers(told, cause))
+            && self.told.get(&id).is_some_and(|told| told.covers(cause))
         {
             return;
         }
@@ -342,7 +339,7 @@ impl Engine {
         if let Some(due) = self.due.get_mut(&id)
             && let Some(causes) = &mut due.causes
         {
-            causes.retain(|cause| !covers(&included, *cause));
+            causes.retain(|cause| !included.covers(*cause));
             if causes.is_empty() {
                 self.due.remove(&id);
             }
@@ -468,14 +465,9 @@ impl Engine {
 
     /// What a key's value includes, where it was restored from a snapshot that
     /// includes more than was applied here.
-    pub(super) fn merge_included(&self, due: &Due, applied: &mut Included) {
+    pub(super) fn merge_included(&self, due: &Due, applied: &Included) -> Included {
         let restored = self.included.get(&KeyId::of(due.database, &due.key));
-        for (region, through) in restored.into_iter().flatten() {
-            match applied.iter_mut().find(|(other, _)| other == region) {
-                Some((_, known)) => *known = through.max(known).to_owned(),
-                None => applied.push((*region, *through)),
-            }
-        }
+        restored.map_or_else(|| applied.clone(), |restored| applied.or(restored))
     }
 
     /// Whether a key is about to be told.
@@ -493,8 +485,11 @@ impl Engine {
     ) {
         let at = self.names.iter().position(|name| name == of);
         if let Some(at) = at {
-            let known = self.progress.entry((region, RegionId(at as u8), partition));
-            let known = known.or_insert(0);
+            let partition = Partition {
+                region: RegionId(at as u8),
+                number: partition,
+            };
+            let known = self.progress.entry((region, partition)).or_insert(0);
             *known = offset.max(*known);
         }
     }
@@ -532,9 +527,7 @@ impl Engine {
     fn unsettle(&mut self, id: KeyId, unsettled: Unsettled) -> bool {
         let Engine { keys, writers, .. } = self;
         let state = keys.entry(id).or_default();
-        state
-            .unsettled
-            .retain(|one| !writers.is_settled(one.writer, one.sequence));
+        state.unsettled.retain(|one| !writers.is_settled(one));
         let overlaps = state.unsettled.iter().any(|other| {
             // One writer's are executed in the order of the journal, but others
             // apply an intent where its outcome is: after what comes between.
@@ -550,23 +543,17 @@ impl Engine {
         overlaps
     }
 
-    /// Whether another region may not have what is at `offset` of a region.
-    fn is_unstable(&self, of: RegionId, partition: u32, offset: Offset) -> bool {
-        (0..self.regions as u8).map(RegionId).any(|region| {
-            region != OWN
-                && region != of
-                && self
-                    .progress
-                    .get(&(region, of, partition))
-                    .is_none_or(|through| *through <= offset)
-        })
+    /// Whether another region may not have what is at a place.
+    fn is_unstable(&self, place: Place) -> bool {
+        let is_behind = |region: RegionId| {
+            let known = self.progress.get(&(region, place.partition));
+            known.is_none_or(|through| *through <= place.offset)
+        };
+        (0..self.regions as u8)
+            .map(RegionId)
+            .filter(|region| ![OWN, place.partition.region].contains(region))
+            .any(is_behind)
     }
-}
-
-/// Whether a value includes what is at a place of a journal.
-fn covers(included: &Included, (region, offset): (RegionId, Offset)) -> bool {
-    let through = included.iter().find(|(other, _)| *other == region);
-    through.is_some_and(|(_, through)| offset < *through)
 }
 
 /// Keys that this program keeps in the datastore for itself.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
+use super::version::journal_number;
 use crate::journal::remote::{RemoteError, RemoteOptions, RemoteQueries, RemoteReader};
 use crate::journal::{Cursor, Journal, Offset, ReadBatch, ReadError};
 use crate::mutation::{decode, v1};
@@ -39,20 +40,36 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// How many partitions it has. Waits until that is known.
-    pub async fn partitions(&self) -> u32 {
-        let Origin::Journal(journal) = self else {
-            return 1;
-        };
+    /// Which partitions it has. Waits until that is known. From then on nothing
+    /// is read from a journal that has taken this one's place.
+    pub async fn partitions(&mut self) -> Vec<u32> {
         let mut is_told = false;
         loop {
-            match journal.partitions() {
-                0 if !is_told => {
-                    is_told = true;
-                    tracing::warn!("a journal can't be reached; waiting for it");
+            let found = match self {
+                Origin::Journal(Journal::Local(journal)) => {
+                    Some(vec![journal_number(journal.identity())])
                 }
-                0 => {}
-                count => return count,
+                Origin::Journal(journal) => match journal.partitions() {
+                    0 => None,
+                    count => Some((0..count).collect()),
+                },
+                Origin::Remote(options) => {
+                    let mut reader = RemoteReader::connect((**options).clone(), 0);
+                    match reader.durable_next().await {
+                        Ok(_) => {
+                            options.identity = reader.identity();
+                            Some(vec![options.identity.map_or(0, journal_number)])
+                        }
+                        Err(_) => None,
+                    }
+                }
+            };
+            if let Some(found) = found {
+                return found;
+            }
+            if !is_told {
+                is_told = true;
+                tracing::warn!("a journal can't be reached; waiting for it");
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -64,9 +81,9 @@ impl Origin {
         let mut is_told = false;
         loop {
             let found = match self {
-                Origin::Journal(journal @ (Journal::Local(_) | Journal::Memory(_))) => {
-                    journal.find(hlc).map_err(|error| error.to_string())
-                }
+                Origin::Journal(journal @ (Journal::Local(_) | Journal::Memory(_))) => journal
+                    .find_in(partition, hlc)
+                    .map_err(|error| error.to_string()),
                 Origin::Journal(journal) => {
                     let journal = journal.clone();
                     let find = move || journal.find_in(partition, hlc);
@@ -109,6 +126,8 @@ pub struct Feed {
     received: mpsc::Receiver<Vec<Found>>,
     /// Why nothing can be read, if so.
     problem: Problem,
+    /// Another journal has taken this one's place.
+    is_replaced: Rc<Cell<bool>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -136,6 +155,7 @@ impl Feed {
         let (send, received) = mpsc::channel(READS_MAX);
         let problem = Problem::default();
         let needed = Rc::new(Cell::new(from));
+        let is_replaced = Rc::<Cell<bool>>::default();
         let (for_task, noted) = (Rc::clone(&needed), Rc::clone(&problem));
         let (ends, task) = match origin {
             Origin::Journal(journal) => {
@@ -155,7 +175,13 @@ impl Feed {
                 options.reader = reader.to_owned();
                 let remote = RemoteReader::connect(*options, from);
                 let queries = Box::new(RefCell::new(remote.queries()));
-                let read = read_remote(remote, send, notify, noted, for_task);
+                let read = read_remote(
+                    remote,
+                    send,
+                    notify,
+                    noted,
+                    (for_task, Rc::clone(&is_replaced)),
+                );
                 (Ends::Remote(queries), tokio::task::spawn_local(read))
             }
         };
@@ -168,6 +194,7 @@ impl Feed {
             needed,
             received,
             problem,
+            is_replaced,
             task,
         }
     }
@@ -224,6 +251,12 @@ impl Feed {
         self.needed.set(needed.max(self.needed.get()));
     }
 
+    /// Whether another journal has taken this one's place: begun anew, it has
+    /// other records at the same offsets.
+    pub fn is_replaced(&self) -> bool {
+        self.is_replaced.get()
+    }
+
     /// Why nothing can be read, if so.
     pub fn problem(&self) -> Option<String> {
         self.problem.borrow().clone()
@@ -276,7 +309,7 @@ async fn read_remote(
     send: mpsc::Sender<Vec<Found>>,
     notify: Rc<Notify>,
     problem: Problem,
-    needed: Rc<Cell<Offset>>,
+    (needed, is_replaced): (Rc<Cell<Offset>>, Rc<Cell<bool>>),
 ) {
     let mut batch = ReadBatch::default();
     loop {
@@ -293,7 +326,9 @@ async fn read_remote(
                 reader.seek(first);
             }
             Err(error) => {
+                is_replaced.set(matches!(error, RemoteError::Replaced { .. }));
                 note_problem(&problem, error.to_string());
+                notify.notify_one();
                 tokio::time::sleep(PAUSE).await;
             }
         }

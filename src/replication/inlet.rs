@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::checkpoint::Checkpoint;
 use super::engine::{Body, Change};
 use super::feed::Found;
-use super::version::{RegionId, Version};
+use super::version::{Partition, Version};
 use crate::journal::Offset;
 use crate::mutation::v1::{self, outcome::Result, record};
 
@@ -33,8 +33,8 @@ pub struct Pending {
 
 /// See the module.
 pub struct Inlet {
-    /// Whose journal it is.
-    pub region: RegionId,
+    /// Which it is.
+    pub partition: Partition,
     /// What waits to be applied, in order.
     pub queue: VecDeque<Pending>,
     /// All before it are applied.
@@ -66,9 +66,9 @@ pub type Progress = Vec<(String, u32, Offset)>;
 
 impl Inlet {
     /// Goes on from a checkpoint.
-    pub fn new(region: RegionId, checkpoint: &Checkpoint) -> Inlet {
+    pub fn new(partition: Partition, checkpoint: &Checkpoint) -> Inlet {
         Inlet {
-            region,
+            partition,
             queue: VecDeque::new(),
             applied: checkpoint.applied,
             applied_hlc: checkpoint.hlc,
@@ -155,8 +155,7 @@ impl Inlet {
             None => None,
         };
         let change = body.map(|(version, body)| Change {
-            region: self.region,
-            offset,
+            place: self.partition.at(offset),
             version,
             database: record.database,
             body,

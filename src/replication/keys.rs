@@ -10,8 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::version::{OWN, RegionId, Version};
-use crate::journal::Offset;
+use super::version::{OWN, Partition, Place, Version};
 use crate::mutation::operation::Kind;
 
 /// A key of a database, hashed.
@@ -60,17 +59,15 @@ impl Hasher for PartOfId {
 /// A map by key.
 pub type KeyMap<V> = HashMap<KeyId, V, BuildHasherDefault<PartOfId>>;
 
-/// The changes of one region to a key.
+/// The changes to a key in one partition: they are in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Which region.
-    pub region: RegionId,
+    /// The newest, or one after it.
+    pub place: Place,
     /// The kinds of changes since the key was last overwritten, as bits.
     pub kinds: u8,
-    /// The newest.
+    /// How old the newest is.
     pub newest: Version,
-    /// Where that is in its region's journal.
-    pub offset: Offset,
 }
 
 /// A change of the own region that the datastore has perhaps not executed.
@@ -86,6 +83,8 @@ pub struct Unsettled {
     pub element: KeyId,
     /// Whether only its outcome tells its effect, and others apply it there.
     pub is_intent: bool,
+    /// In which of the own region's partitions it is.
+    pub partition: u32,
 }
 
 /// What is known of a key.
@@ -95,9 +94,9 @@ pub struct KeyState {
     pub overwritten: Version,
     /// When it was last overwritten by a change.
     pub written: Version,
-    /// Where the last snapshot of another region is that it was restored from.
-    pub restored: Option<(RegionId, Offset)>,
-    /// The changes of each region.
+    /// Where the last snapshot of it is.
+    pub snapshot: Option<Place>,
+    /// The changes in each partition.
     pub marks: SmallVec<[Mark; 2]>,
     /// The own region's changes that are not settled.
     pub unsettled: SmallVec<[Unsettled; 1]>,
@@ -113,24 +112,24 @@ impl KeyState {
     }
 
     /// Notes a change.
-    pub fn note(&mut self, region: RegionId, version: Version, kind: Kind, offset: Offset) {
+    pub fn note(&mut self, place: Place, version: Version, kind: Kind) {
         if kind == Kind::Overwrite {
             self.overwrite(version);
         }
         let kind = kind as u8;
-        match self.marks.iter_mut().find(|mark| mark.region == region) {
+        let mut marks = self.marks.iter_mut();
+        match marks.find(|mark| mark.place.partition == place.partition) {
             Some(mark) => {
                 mark.kinds |= kind;
                 if mark.newest < version {
                     mark.newest = version;
-                    mark.offset = mark.offset.max(offset);
+                    mark.place = mark.place.max(place);
                 }
             }
             None => self.marks.push(Mark {
-                region,
+                place,
                 kinds: kind,
                 newest: version,
-                offset,
             }),
         }
     }
@@ -148,15 +147,15 @@ impl KeyState {
         }
     }
 
-    /// The kinds of the changes of other regions than `region` that are newer
-    /// than `version`, where any is the own region's, and all.
-    pub fn newer_than(&self, region: RegionId, version: Version) -> Newer {
+    /// The kinds of the changes in other partitions than `partition` that are
+    /// newer than `version`: of the own region, and of all.
+    pub fn newer_than(&self, partition: Partition, version: Version) -> Newer {
         let mut newer = Newer::default();
         for mark in &self.marks {
-            if mark.region != region && version < mark.newest {
+            if mark.place.partition != partition && version < mark.newest {
                 let kinds = mark.kinds & !(Kind::Overwrite as u8);
                 newer.all |= kinds;
-                if mark.region == OWN {
+                if mark.place.partition.region == OWN {
                     newer.own |= kinds;
                 }
             }
@@ -189,6 +188,7 @@ pub fn commutes(kind: Kind, others: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::version::RegionId;
 
     fn version(hlc: u64) -> Version {
         Version {
@@ -200,14 +200,21 @@ mod tests {
     #[test]
     fn an_overwrite_ends_what_was_before() {
         let mut state = KeyState::default();
-        let other = RegionId(1);
-        state.note(OWN, version(5), Kind::Counter, 0);
-        assert_eq!(state.newer_than(other, version(4)).own, Kind::Counter as u8);
-        assert_eq!(state.newer_than(other, version(6)), Newer::default());
-        assert_eq!(state.newer_than(OWN, version(4)), Newer::default());
-        state.note(other, version(7), Kind::Overwrite, 0);
-        assert_eq!(state.newer_than(RegionId(2), version(4)), Newer::default());
-        state.note(OWN, version(9), Kind::Ordered, 0);
+        let own = Partition::own(0);
+        let of = |region| Partition {
+            region: RegionId(region),
+            number: 0,
+        };
+        state.note(own.at(0), version(5), Kind::Counter);
+        assert_eq!(state.newer_than(of(1), version(4)).own, Kind::Counter as u8);
+        assert_eq!(state.newer_than(of(1), version(6)), Newer::default());
+        assert_eq!(state.newer_than(own, version(4)), Newer::default());
+        state.note(of(1).at(0), version(7), Kind::Overwrite);
+        assert_eq!(state.newer_than(of(2), version(4)), Newer::default());
+        state.note(own.at(1), version(9), Kind::Ordered);
+        assert_eq!(state.newer_than(of(1), version(8)).own, Kind::Ordered as u8);
+        // Other partitions of the same region are not in order with this one.
+        let other = Partition::own(1);
         assert_eq!(state.newer_than(other, version(8)).own, Kind::Ordered as u8);
         assert_eq!(state.newest(), version(9));
         assert_eq!(state.overwritten, version(7));

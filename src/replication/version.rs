@@ -1,5 +1,6 @@
 //! How old a change is.
 
+use crate::journal::Offset;
 use crate::mutation::v1;
 
 /// Orders changes, of all regions: by clock, then writer. Writers are drawn at
@@ -53,6 +54,51 @@ pub struct RegionId(pub u8);
 
 /// The region this process is in.
 pub const OWN: RegionId = RegionId(0);
+
+/// A partition of a region's journals: what is in it is in order, to everybody.
+///
+/// Of a topic it is the partition's number, of a journal in files a number made
+/// of its identity: see [`journal_number`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// Whose.
+    pub region: RegionId,
+    /// Which of the region's.
+    pub number: u32,
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// In which partition.
+    pub partition: Partition,
+    /// Where in it.
+    pub offset: Offset,
+}
+
+impl Partition {
+    /// A place in it.
+    pub fn at(self, offset: Offset) -> Place {
+        Place {
+            partition: self,
+            offset,
+        }
+    }
+
+    /// One of the own region.
+    pub fn own(number: u32) -> Partition {
+        Partition {
+            region: OWN,
+            number,
+        }
+    }
+}
+
+/// The number of the one partition of a journal in files: all regions know it by
+/// the same, wherever they read it, and one that was begun anew by another.
+pub fn journal_number(identity: u64) -> u32 {
+    (identity ^ (identity >> 32)) as u32 | 1 << 31
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::keys::Unsettled;
-use crate::journal::Offset;
+use super::version::Place;
 use crate::mutation::v1;
 
 /// The own region's writers.
@@ -15,9 +16,20 @@ pub struct Writers(HashMap<u64, Writer>);
 
 #[derive(Debug, Default)]
 struct Writer {
-    settled_through: u64,
     heard: Duration,
-    /// Changes that are not settled, in order.
+    /// All changes up to this are settled: their replies were seen. What became
+    /// of those that were refused may stand in partitions that are not read yet.
+    settled_through: u64,
+    lanes: SmallVec<[Lane; 1]>,
+}
+
+/// A writer's changes in one partition.
+#[derive(Debug)]
+struct Lane {
+    partition: u32,
+    /// All up to this are settled, and what became of them was read.
+    settled_through: u64,
+    /// Changes of which that is not so, in order.
     open: VecDeque<Open>,
 }
 
@@ -36,51 +48,99 @@ pub struct Open {
     pub hlc: u64,
     /// What it does, where that is final.
     pub commands: Vec<v1::Command>,
-    /// Where it is in the own journal.
-    pub place: (u32, Offset),
+    /// Where it is.
+    pub place: Place,
+    /// Whether its outcome was read.
+    pub is_resolved: bool,
+}
+
+impl Writer {
+    fn lane(&self, partition: u32) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.partition == partition)
+    }
+
+    fn lane_mut(&mut self, partition: u32) -> &mut Lane {
+        let at = self
+            .lanes
+            .iter()
+            .position(|lane| lane.partition == partition);
+        let at = at.unwrap_or_else(|| {
+            self.lanes.push(Lane {
+                partition,
+                settled_through: 0,
+                open: VecDeque::new(),
+            });
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[at]
+    }
+}
+
+impl Lane {
+    fn find(&self, sequence: u64) -> Option<usize> {
+        let found = self
+            .open
+            .binary_search_by_key(&sequence, |open| open.sequence);
+        found.ok()
+    }
 }
 
 impl Writers {
-    /// Notes that a writer was heard of, and what it says is settled.
-    pub fn heard(&mut self, writer: u64, settled_through: u64, now: Duration) {
+    /// Notes that a writer was heard of in a partition, and what it says is
+    /// settled.
+    pub fn heard(&mut self, partition: u32, writer: u64, settled_through: u64, now: Duration) {
         let writer = self.0.entry(writer).or_default();
         writer.heard = now;
         writer.settled_through = writer.settled_through.max(settled_through);
-        let through = writer.settled_through;
-        while writer
+        let lane = writer.lane_mut(partition);
+        lane.settled_through = lane.settled_through.max(settled_through);
+        let through = lane.settled_through;
+        while lane
             .open
             .front()
             .is_some_and(|open| open.sequence <= through)
         {
-            writer.open.pop_front();
+            lane.open.pop_front();
         }
     }
 
     /// Notes a change that is not settled.
     pub fn open(&mut self, writer: u64, open: Open) {
         let writer = self.0.entry(writer).or_default();
-        if writer.settled_through < open.sequence {
-            writer.open.push_back(open);
+        let lane = writer.lane_mut(open.place.partition.number);
+        if lane.settled_through < open.sequence {
+            lane.open.push_back(open);
         }
     }
 
-    /// A change that is not settled, or is about to be.
-    pub fn find(&self, writer: u64, sequence: u64) -> Option<&Open> {
-        let open = &self.0.get(&writer)?.open;
-        let at = open.binary_search_by_key(&sequence, |open| open.sequence);
-        at.ok().map(|at| &open[at])
+    /// A change whose outcome was read, where it was not known to be settled.
+    pub fn resolve(&mut self, partition: u32, writer: u64, sequence: u64) -> Option<Open> {
+        let lane = self.0.get_mut(&writer)?.lane_mut(partition);
+        let at = lane.find(sequence)?;
+        let open = lane.open[at].clone();
+        lane.open[at].is_resolved = true;
+        Some(open)
     }
 
-    /// Whether a change is settled.
-    pub fn is_settled(&self, writer: u64, sequence: u64) -> bool {
-        let known = self.0.get(&writer);
-        known.is_none_or(|writer| sequence <= writer.settled_through)
+    /// Whether a change is settled. One whose effect only its outcome tells is
+    /// when that was read: it may be in a partition that is behind the others.
+    pub fn is_settled(&self, change: &Unsettled) -> bool {
+        let Some(writer) = self.0.get(&change.writer) else {
+            return true;
+        };
+        if !change.is_intent {
+            return change.sequence <= writer.settled_through;
+        }
+        let lane = writer.lane(change.partition);
+        lane.is_none_or(|lane| {
+            let open = lane.find(change.sequence).map(|at| &lane.open[at]);
+            open.is_none_or(|open| open.is_resolved)
+        })
     }
 
     /// Whether any of the changes is not settled.
     pub fn any_unsettled(&self, changes: &[Unsettled]) -> bool {
-        let is_open = |one: &Unsettled| !self.is_settled(one.writer, one.sequence);
-        changes.iter().any(is_open)
+        changes.iter().any(|one| !self.is_settled(one))
     }
 
     /// Ends the writers that have not been heard of for so long; returns what
@@ -91,7 +151,12 @@ impl Writers {
             if now < writer.heard + silence {
                 return true;
             }
-            left.extend(writer.open.drain(..).map(|open| (*id, open)));
+            let through = writer.settled_through;
+            let lanes = writer.lanes.iter_mut();
+            let open = lanes.flat_map(|lane| lane.open.drain(..));
+            let is_left =
+                |open: &Open| !open.is_resolved && (!open.is_final || through < open.sequence);
+            left.extend(open.filter(is_left).map(|open| (*id, open)));
             false
         });
         left
@@ -100,17 +165,32 @@ impl Writers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::KeyId;
+    use super::super::version::Partition;
     use super::*;
+    use crate::mutation::operation::Kind;
 
-    fn open(sequence: u64) -> Open {
+    fn open(partition: u32, sequence: u64, is_final: bool) -> Open {
         Open {
             sequence,
             database: 0,
             keys: vec![Bytes::from(format!("k{sequence}"))],
-            is_final: true,
+            is_final,
             hlc: 0,
             commands: Vec::new(),
-            place: (0, 0),
+            place: Partition::own(partition).at(sequence),
+            is_resolved: false,
+        }
+    }
+
+    fn change(open: &Open) -> Unsettled {
+        Unsettled {
+            writer: 7,
+            sequence: open.sequence,
+            kind: Kind::Ordered,
+            element: KeyId(0),
+            is_intent: !open.is_final,
+            partition: open.place.partition.number,
         }
     }
 
@@ -118,17 +198,41 @@ mod tests {
     fn changes_settle_in_order_and_the_dead_leave_theirs() {
         let mut writers = Writers::default();
         let second = Duration::from_secs(1);
-        writers.heard(7, 0, second);
-        writers.open(7, open(1));
-        writers.open(7, open(2));
-        assert!(!writers.is_settled(7, 1));
-        writers.heard(7, 1, second);
-        assert!(writers.is_settled(7, 1) && !writers.is_settled(7, 2));
-        assert!(writers.find(7, 1).is_none() && writers.find(7, 2).is_some());
+        let (one, two) = (open(0, 1, true), open(0, 2, true));
+        writers.heard(0, 7, 0, second);
+        writers.open(7, one.clone());
+        writers.open(7, two.clone());
+        assert!(!writers.is_settled(&change(&one)));
+        writers.heard(0, 7, 1, second);
+        assert!(writers.is_settled(&change(&one)) && !writers.is_settled(&change(&two)));
+        assert!(writers.resolve(0, 7, 1).is_none());
         assert!(writers.bury(second * 2, second * 2).is_empty());
         let left = writers.bury(second * 4, second * 2);
         assert_eq!(left.len(), 1);
         assert_eq!((left[0].0, left[0].1.sequence), (7, 2));
-        assert!(writers.is_settled(7, 2));
+        assert!(writers.is_settled(&change(&two)));
+    }
+
+    #[test]
+    fn what_only_its_outcome_tells_is_settled_when_that_is_read() {
+        let mut writers = Writers::default();
+        let (last, intent) = (open(0, 1, true), open(0, 2, false));
+        writers.open(7, last.clone());
+        writers.open(7, intent.clone());
+        // Another partition is ahead of this one.
+        writers.heard(1, 7, 2, Duration::ZERO);
+        assert!(writers.is_settled(&change(&last)));
+        assert!(!writers.is_settled(&change(&intent)));
+        assert!(writers.resolve(0, 7, 1).is_some_and(|open| open.is_final));
+        assert!(writers.resolve(0, 7, 2).is_some());
+        assert!(writers.is_settled(&change(&intent)));
+        let (late, lost) = (open(0, 3, false), open(1, 4, true));
+        writers.open(7, late.clone());
+        writers.open(7, lost.clone());
+        writers.heard(0, 7, 3, Duration::ZERO);
+        assert!(writers.is_settled(&change(&late)) && !writers.is_settled(&change(&lost)));
+        let left = writers.bury(Duration::from_secs(9), Duration::from_secs(1));
+        let left: Vec<u64> = left.iter().map(|(_, open)| open.sequence).collect();
+        assert_eq!(left, [4]);
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
 use wal_sidecar::journal::{Journal, MemoryJournal, MemoryOptions, ReadBatch};
-use wal_sidecar::mutation::{RecordBatch, decode, v1};
+use wal_sidecar::mutation::{decode, v1};
 use wal_sidecar::replication::engine::Sabotage;
 use wal_sidecar::replication::{Driver, Options, Origin, Source, Table};
 
@@ -27,6 +27,8 @@ const EPOCH_MS: u64 = 1_800_000_000_000;
 pub struct WorldOptions {
     pub regions: usize,
     pub sidecars: usize,
+    /// Of each region's journal.
+    pub partitions: u32,
     pub work: Duration,
     pub sabotage: Sabotage,
     pub crashes: bool,
@@ -39,6 +41,7 @@ impl WorldOptions {
         WorldOptions {
             regions: 2 + usize::from(random.permille(400)),
             sidecars: 1 + random.below(3) as usize,
+            partitions: *random.pick(&[1, 1, 2, 3]),
             work: Duration::from_millis(500 + random.below(1500)),
             sabotage,
             crashes: random.permille(600),
@@ -77,7 +80,7 @@ struct Region {
     journal: Journal,
     memory: Arc<MemoryJournal>,
     /// The other regions' journals, as far as they have arrived here.
-    mirrors: Vec<(String, Journal)>,
+    mirrors: Vec<(String, Arc<MemoryJournal>)>,
     log: Rc<RefCell<Vec<Sent>>>,
 }
 
@@ -102,8 +105,11 @@ pub fn simulate(world: impl FnOnce() -> World) -> Result<Counts, String> {
     runtime.block_on(local.run_until(async move { world().run().await }))
 }
 
-fn memory() -> Arc<MemoryJournal> {
-    Arc::new(MemoryJournal::new(MemoryOptions::default()))
+fn memory(partitions: u32) -> Arc<MemoryJournal> {
+    Arc::new(MemoryJournal::new(MemoryOptions {
+        partitions,
+        ..MemoryOptions::default()
+    }))
 }
 
 impl World {
@@ -115,7 +121,7 @@ impl World {
             .map(|index| format!("r{index}"))
             .collect();
         let regions = names.iter().map(|name| {
-            let journal = memory();
+            let journal = memory(options.partitions);
             Rc::new(Region {
                 name: name.clone(),
                 store: Rc::new(RefCell::new(Store {
@@ -127,7 +133,7 @@ impl World {
                 mirrors: names
                     .iter()
                     .filter(|other| *other != name)
-                    .map(|other| (other.clone(), Journal::Memory(memory())))
+                    .map(|other| (other.clone(), memory(options.partitions)))
                     .collect(),
                 log: Rc::default(),
             })
@@ -188,7 +194,9 @@ impl World {
             let log = region.log.borrow();
             counts.acknowledged +=
                 log.iter().filter(|one| one.acknowledged.is_some()).count() as u64;
-            let records = region.memory.records();
+            let records: Vec<_> = (0..self.options.partitions)
+                .flat_map(|partition| region.memory.records_of(partition))
+                .collect();
             counts.records += records.len() as u64;
             counts.snapshots += records.iter().filter(|bytes| is_snapshot(bytes)).count() as u64;
         }
@@ -243,8 +251,14 @@ impl World {
     fn history(&self, key: &[u8]) -> String {
         let mut out = String::new();
         for region in &self.regions {
-            for (offset, bytes) in region.memory.records().iter().enumerate() {
-                let record = decode(Bytes::from(bytes.clone())).expect("a record");
+            let records = (0..self.options.partitions).flat_map(|partition| {
+                let records = region.memory.records_of(partition).into_iter();
+                records
+                    .enumerate()
+                    .map(move |(offset, bytes)| (partition, offset, bytes))
+            });
+            for (partition, offset, bytes) in records {
+                let record = decode(Bytes::from(bytes)).expect("a record");
                 let text = match &record.body {
                     Some(v1::record::Body::Mutation(one)) if one.keys.iter().any(|k| k == key) => {
                         format!("{:?} final {}", one.commands[0].arguments, one.r#final)
@@ -259,7 +273,7 @@ impl World {
                     _ => continue,
                 };
                 out += &format!(
-                    "  {} @{offset} hlc {} writer {:x} sequence {} settled {}: {text}\n",
+                    "  {} {partition}@{offset} hlc {} writer {:x} sequence {} settled {}: {text}\n",
                     region.name, record.hlc, record.writer, record.sequence, record.settled_through
                 );
             }
@@ -337,35 +351,16 @@ impl World {
                 let name = &self.regions[from].name;
                 let mirrors = &self.regions[to].mirrors;
                 let mirror = mirrors.iter().find(|(other, _)| other == name);
-                let mirror = mirror.expect("every other region").1.clone();
-                let source = self.regions[from].journal.clone();
-                let links = Rc::clone(&self.links);
-                let mut random = self.random.fork();
-                let latency = 1000 + random.below(60_000);
-                tokio::task::spawn_local(async move {
-                    let mut reader = source.reader(0);
-                    let mut appender = mirror.appender();
-                    let mut batch = ReadBatch::default();
-                    let mut completions = Vec::new();
-                    while std::future::poll_fn(|cx| reader.poll_ready(cx)).await {
-                        reader.next_batch(&mut batch, 2000).expect("in memory");
-                        tokio::time::sleep(
-                            Duration::from_micros(latency / 2) + random.micros(latency),
-                        )
-                        .await;
-                        while !links.borrow()[&(from, to)] {
-                            tokio::time::sleep(Duration::from_millis(20)).await;
-                        }
-                        let mut copy = RecordBatch::default();
-                        for (_, bytes) in batch.iter() {
-                            copy.push_encoded(bytes).expect("a record");
-                        }
-                        appender.submit(copy);
-                        completions.clear();
-                        std::future::poll_fn(|cx| appender.poll_completions(cx, &mut completions))
-                            .await;
-                    }
-                });
+                let mirror = Arc::clone(&mirror.expect("every other region").1);
+                for partition in 0..self.options.partitions {
+                    let source = self.regions[from].journal.clone();
+                    let links = Rc::clone(&self.links);
+                    let random = self.random.fork();
+                    let mirror = Arc::clone(&mirror);
+                    let is_up = move || links.borrow()[&(from, to)];
+                    let link = copy(source, mirror, partition, random, is_up);
+                    tokio::task::spawn_local(link);
+                }
             }
         }
     }
@@ -407,7 +402,7 @@ impl World {
                         .map(|(name, journal)| Source {
                             region: name.clone(),
                             name: name.clone(),
-                            origin: Origin::Journal(journal.clone()),
+                            origin: Origin::Journal(Journal::Memory(Arc::clone(journal))),
                         })
                         .collect(),
                     table: Arc::new(ArcSwap::from_pointee(Table::built_in())),
@@ -519,4 +514,27 @@ fn command(random: &mut Random) -> Vec<Bytes> {
     text.split(' ')
         .map(|word| Bytes::from(word.to_owned()))
         .collect()
+}
+
+/// Brings a partition's records to another region, late.
+async fn copy(
+    source: Journal,
+    mirror: Arc<MemoryJournal>,
+    partition: u32,
+    mut random: Random,
+    is_up: impl Fn() -> bool,
+) {
+    let latency = 1000 + random.below(60_000);
+    let mut reader = source.reader_of(partition, 0);
+    let mut batch = ReadBatch::default();
+    while std::future::poll_fn(|cx| reader.poll_ready(cx)).await {
+        reader.next_batch(&mut batch, 2000).expect("in memory");
+        tokio::time::sleep(Duration::from_micros(latency / 2) + random.micros(latency)).await;
+        while !is_up() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for (_, bytes) in batch.iter() {
+            mirror.add(partition, bytes);
+        }
+    }
 }

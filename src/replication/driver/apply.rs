@@ -161,6 +161,8 @@ impl<T: Target> Driver<T> {
                 ));
             }
         }
+        // What can't be read as a checkpoint is none.
+        checkpoints.extend(self.retired.drain(..).map(|name| (name, String::new())));
         checkpoints
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::engine::{Body, Change, Command};
 use super::super::letters::Decision;
 use super::super::target::{Committed, Target, TargetError};
-use super::super::version::Version;
+use super::super::version::{Partition, Version};
 use super::{Chosen, Driver};
 use crate::mutation::v1::{self, outcome, record};
 
@@ -210,10 +210,12 @@ impl<T: Target> Driver<T> {
             },
             record::Body::Heartbeat(_) => return None,
         };
-        let region = self.region(&record.region);
+        let partition = Partition {
+            region: self.region(&record.region),
+            number: letter.partition,
+        };
         Some(Change {
-            region,
-            offset: letter.offset,
+            place: partition.at(letter.offset),
             version: Version {
                 hlc: letter.hlc,
                 writer: letter.writer,

@@ -6,8 +6,8 @@ use super::*;
 pub(super) struct Opened {
     pub(super) source: Source,
     pub(super) partition: u32,
-    /// Whether it is the only one.
-    pub(super) is_alone: bool,
+    /// All that the source has.
+    pub(super) partitions: Vec<u32>,
     /// Where to begin to read.
     pub(super) from: u64,
     pub(super) checkpoint: Checkpoint,
@@ -50,21 +50,18 @@ impl<T: Target> Driver<T> {
                 && let Ok(partition) = partition.parse()
             {
                 let region = self.region(&source.region);
-                let closed = (region, partition, checkpoint.applied);
-                self.closed.push(closed);
+                self.closed.push(Closed {
+                    source: source.name.clone(),
+                    partition: Partition {
+                        region,
+                        number: partition,
+                    },
+                    applied: checkpoint.applied,
+                });
             }
         }
-        let own = Origin::Journal(self.options.own.clone());
-        let partitions = own.partitions().await;
-        if partitions > 1 {
-            tracing::warn!(
-                namespace = self.options.namespace,
-                partitions,
-                "commands of several keys may leave regions different where topics have \
-                 several partitions; see docs/replication.md"
-            );
-        }
-        for partition in 0..partitions {
+        let mut own = Origin::Journal(self.options.own.clone());
+        for partition in own.partitions().await {
             let from = own.find(partition, since).await;
             let (region, name) = (self.options.region.clone(), self.options.region.clone());
             self.own
@@ -107,7 +104,7 @@ impl<T: Target> Driver<T> {
             let Opened {
                 source,
                 partition,
-                is_alone,
+                partitions,
                 from,
                 checkpoint,
             } = opened;
@@ -123,10 +120,23 @@ impl<T: Target> Driver<T> {
                 self.own.push(feed);
                 continue;
             }
+            let is_closed = |one: &Closed| {
+                let number = one.partition.number;
+                one.source == feed.name && number != partition && partitions.contains(&number)
+            };
+            let retired = self.closed.iter().filter(|one| {
+                one.source == feed.name && !partitions.contains(&one.partition.number)
+            });
+            let retired = retired.map(|one| checkpoint_name(&one.source, one.partition.number));
+            self.retired.extend(retired);
             self.closed
-                .retain(|(region, other, _)| (*region, *other) != (id, partition));
-            let mut inlet = Inlet::new(id, &checkpoint);
-            inlet.is_alone = is_alone;
+                .retain(|one| one.source != feed.name || is_closed(one));
+            let partition = Partition {
+                region: id,
+                number: partition,
+            };
+            let mut inlet = Inlet::new(partition, &checkpoint);
+            inlet.is_alone = partitions.len() == 1;
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
             self.inlets.push((feed, inlet, metrics));
         }
@@ -234,14 +244,14 @@ impl<T: Target> Driver<T> {
 
 /// Finds out where to begin to read a source, whenever it can be reached.
 async fn open_source(
-    source: Source,
+    mut source: Source,
     known: HashMap<String, String>,
     since: u64,
     send: mpsc::UnboundedSender<Opened>,
     notify: Rc<Notify>,
 ) {
     let partitions = source.origin.partitions().await;
-    for partition in 0..partitions {
+    for &partition in &partitions {
         let text = known.get(&checkpoint_name(&source.name, partition));
         let from = source.origin.find(partition, since).await;
         let checkpoint = match text.and_then(|text| Checkpoint::parse(text)) {
@@ -257,7 +267,7 @@ async fn open_source(
         };
         let opened = Opened {
             partition,
-            is_alone: partitions == 1,
+            partitions: partitions.clone(),
             // What was applied before is read again for what is known of its keys.
             from: from.min(checkpoint.resume),
             checkpoint,
@@ -279,7 +289,7 @@ fn accept(engine: &mut Engine, inlet: &mut Inlet, found: Vec<Found>, metrics: &S
             engine.done(decision);
         }
         for (region, partition, offset) in progress {
-            engine.note_progress(inlet.region, &region, partition, offset);
+            engine.note_progress(inlet.partition.region, &region, partition, offset);
         }
     }
     metrics.copies.increment(inlet.copies - copies);

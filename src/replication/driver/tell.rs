@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::engine::Due;
 use super::super::target::{DatabaseKey, Target, TargetError};
 use super::super::version::Version;
-use super::{Driver, FLOOR, applied_of, included_for};
+use super::{Driver, FLOOR};
 use crate::mutation::v1;
 
 /// Keys that are told at once.
@@ -39,11 +39,9 @@ impl<T: Target> Driver<T> {
             }
         };
         let now_ms = self.now_ms();
-        let partitions = self.options.own.partitions().max(1);
+        let applied = self.included();
         for (one, value) in due.iter().zip(values) {
-            let partition = partition_of(&one.key, partitions);
-            let mut included = included_for(&self.own, &self.inlets, &self.closed, partition);
-            self.engine.merge_included(one, &mut included);
+            let included = self.engine.merge_included(one, &applied);
             let written = self.engine.written(one);
             let newest = match self.engine.newest(one) {
                 known if known == Version::default() => FLOOR,
@@ -57,12 +55,17 @@ impl<T: Target> Driver<T> {
                 content_writer: newest.writer,
                 written_hlc: written.hlc,
                 written_writer: written.writer,
-                applied: applied_of(&self.engine.names, &included, partition),
+                applied: self.applied_of(&included),
             };
             let hlc = self.outlet.snapshot(now_ms, one.database, &snapshot);
             let record = (hlc, self.outlet.id());
             self.engine.told(one, record, FLOOR, included);
             self.metrics.snapshot(one.reason);
+        }
+        if self.own.len() > 1 {
+            // All that had been executed when the values were read is known now,
+            // whichever partition it is in.
+            self.catch_up().await;
         }
         if let Err(error) = self.outlet.append().await {
             tracing::warn!(
@@ -92,58 +95,6 @@ impl<T: Target> Driver<T> {
         if let Err(error) = self.outlet.append().await {
             self.told.clear();
             tracing::debug!(%error, "progress was not journaled");
-        }
-    }
-}
-
-/// Where Java's producers put a key.
-fn partition_of(key: &[u8], partitions: u32) -> u32 {
-    if partitions == 1 {
-        return 0;
-    }
-    (murmur2(key) & 0x7fff_ffff) % partitions
-}
-
-fn murmur2(data: &[u8]) -> u32 {
-    const M: u32 = 0x5bd1_e995;
-    let mut hash = 0x9747_b28c ^ data.len() as u32;
-    let chunks = data.chunks_exact(4);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        let mut k = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-        k = k.wrapping_mul(M);
-        k ^= k >> 24;
-        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
-    }
-    if !rest.is_empty() {
-        for (index, byte) in rest.iter().enumerate() {
-            hash ^= u32::from(*byte) << (8 * index);
-        }
-        hash = hash.wrapping_mul(M);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(M);
-    hash ^ (hash >> 15)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Values of Kafka's own test of its hash function.
-    #[test]
-    fn keys_are_hashed_as_by_kafka() {
-        for (key, expected) in [
-            ("21", -973_932_308_i32),
-            ("foobar", -790_332_482),
-            ("a-little-bit-long-string", -985_981_536),
-            ("a-little-bit-longer-string", -1_486_304_829),
-            (
-                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
-        ] {
-            assert_eq!(murmur2(key.as_bytes()) as i32, expected, "{key}");
         }
     }
 }

@@ -5,9 +5,8 @@ use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, commutes};
 use super::super::policy::Mode;
-use super::super::version::{RegionId, Version};
+use super::super::version::{Place, Version};
 use super::{Again, COUNTED_MAX, Counted, Engine, Reason, Sabotage};
-use crate::journal::Offset;
 use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{self, Kind, Operation, Operations};
 use crate::mutation::v1;
@@ -24,10 +23,8 @@ pub struct Command {
 /// A change of another region, at the place in its journal where it is told.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// Whose.
-    pub region: RegionId,
-    /// Where it is in that region's journal.
-    pub offset: Offset,
+    /// Where it is, in that region's journal.
+    pub place: Place,
     /// How old it is.
     pub version: Version,
     /// The database it begins in.
@@ -160,7 +157,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn count(&mut self, id: KeyId, counted: Counted) {
+    pub(super) fn count(&mut self, id: KeyId, place: Place, version: Version, delta: i64) {
+        let counted = Counted {
+            place,
+            version,
+            delta,
+            at: self.now,
+        };
         let all = self.counters.entry(id).or_default();
         if all.len() == COUNTED_MAX {
             all.remove(0);
@@ -313,10 +316,9 @@ impl Engine {
             return;
         }
         let id = KeyId::of(database, operation.key);
-        self.note(id, change.region, change.version, change.offset, operation);
+        self.note(id, change.place, change.version, operation);
         if operation.kind == Kind::Counter {
-            let counted = self.counted(change, operation.delta);
-            self.count(id, counted);
+            self.count(id, change.place, change.version, operation.delta);
         }
         if verdict == Verdict::Twice {
             let key = slice_of(arguments, operation.key);
@@ -337,13 +339,12 @@ impl Engine {
     pub(super) fn note(
         &mut self,
         id: KeyId,
-        region: RegionId,
+        place: Place,
         version: Version,
-        offset: Offset,
         operation: &Operation<'_>,
     ) {
         let state = self.key(id);
-        state.note(region, version, operation.kind, offset);
+        state.note(place, version, operation.kind);
         match operation.kind {
             Kind::Overwrite if state.overwritten == version => self.set_included(id, None),
             Kind::Element => {
@@ -355,16 +356,6 @@ impl Engine {
                 known.counted = known.counted.max(version);
             }
             _ => {}
-        }
-    }
-
-    fn counted(&self, change: &Change, delta: i64) -> Counted {
-        Counted {
-            region: change.region,
-            offset: change.offset,
-            version: change.version,
-            delta,
-            at: self.now,
         }
     }
 
@@ -403,13 +394,13 @@ impl Engine {
             return Verdict::Older;
         }
         let id = KeyId::of(database, key);
-        let is_included = self.is_included(id, change.region, change.offset);
+        let is_included = self.is_included(id, change.place);
         let state = self.keys.entry(id).or_default();
         let is_older = version < state.overwritten;
         if version < state.written || is_older && is_included {
             return Verdict::Older;
         }
-        let newer = state.newer_than(change.region, version);
+        let newer = state.newer_than(change.place.partition, version);
         if is_older && kind == Kind::Overwrite {
             // Changes before it that the value does not include were added to it
             // here, and are gone where it was made.
@@ -467,18 +458,15 @@ impl Engine {
 
     /// Has a key told that a change is in conflict about.
     pub(super) fn conflict(&mut self, database: u32, key: &Bytes, change: &Change) {
-        let cause = Some((change.region, change.offset));
+        let cause = Some(change.place);
         self.tell(database, key, Reason::Conflict, Default::default(), cause);
     }
 
     /// Whether the value that a key was last overwritten with includes a change,
     /// or was no snapshot.
-    fn is_included(&self, id: KeyId, region: RegionId, offset: Offset) -> bool {
-        let Some(included) = self.included.get(&id) else {
-            return true;
-        };
-        let through = included.iter().find(|(other, _)| *other == region);
-        through.is_none_or(|(_, through)| offset < *through)
+    fn is_included(&self, id: KeyId, place: Place) -> bool {
+        let included = self.included.get(&id);
+        included.is_none_or(|included| included.covers(place))
     }
 }
 

@@ -4,46 +4,45 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::keys::{KeyId, Unsettled, commutes};
-use super::super::version::{OWN, RegionId, Version};
+use super::super::keys::{KeyId, Mark, Unsettled, commutes};
+use super::super::version::{OWN, Partition, Place, Version};
 use super::super::writers::Open;
 use super::decide::{flushes, selected, slice_of};
-use super::{Again, Command, Counted, Engine, Reason, UNKNOWN_DELAY};
+use super::{Again, Command, Engine, Included, Reason, UNKNOWN_DELAY};
 use crate::journal::Offset;
+use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{Kind, Operation};
 use crate::mutation::outcome::{NO_REPLY, TOLD_AGAIN};
 use crate::mutation::v1::{self, outcome::Result, record::Body};
 
+/// Clocks within a region differ by less.
+const CLOCKS_DIFFER_MS: u64 = 500;
+
 /// Keys that are remembered to have been changed with another.
 const COMPANIONS_MAX: usize = 32;
-
-/// A partition of the own journal, and an offset there.
-type Place = (u32, Offset);
 
 impl Engine {
     /// Notes a record of the own region's journal, in the journal's order.
     pub fn own(&mut self, partition: u32, offset: Offset, record: &v1::Record) {
         let now = self.now;
+        let place = Partition::own(partition).at(offset);
+        let (writer, settled) = (record.writer, record.settled_through);
         match &record.body {
             // What it is about may be settled by its own header.
             Some(Body::Outcome(outcome)) => {
-                self.own_outcome((partition, offset), record, outcome);
-                self.writers
-                    .heard(record.writer, record.settled_through, now);
+                self.own_outcome(place, record, outcome);
+                self.writers.heard(partition, writer, settled, now);
             }
             Some(Body::Mutation(mutation)) => {
-                self.writers
-                    .heard(record.writer, record.settled_through, now);
-                self.own_mutation((partition, offset), record, mutation);
+                self.writers.heard(partition, writer, settled, now);
+                self.own_mutation(place, record, mutation);
             }
             Some(Body::Snapshot(snapshot)) => {
-                self.writers
-                    .heard(record.writer, record.settled_through, now);
-                self.own_snapshot(record, snapshot);
+                self.writers.heard(partition, writer, settled, now);
+                self.own_snapshot(place, record, snapshot);
             }
             Some(Body::Heartbeat(_)) | None => {
-                self.writers
-                    .heard(record.writer, record.settled_through, now);
+                self.writers.heard(partition, writer, settled, now);
             }
         }
     }
@@ -63,6 +62,7 @@ impl Engine {
                     false => Vec::new(),
                 },
                 place,
+                is_resolved: false,
             },
         );
         let version = Version::of(record);
@@ -84,6 +84,7 @@ impl Engine {
                 kind: Kind::Ordered,
                 element: id,
                 is_intent: true,
+                partition: place.partition.number,
             };
             if self.unsettle(id, unsettled) {
                 self.tell(
@@ -91,17 +92,15 @@ impl Engine {
                     key,
                     Reason::Overlap,
                     Duration::ZERO,
-                    cause(place),
+                    Some(place),
                 );
             }
         }
     }
 
     fn own_outcome(&mut self, place: Place, record: &v1::Record, outcome: &v1::Outcome) {
-        let open = self
-            .writers
-            .find(record.writer, outcome.of_sequence)
-            .cloned();
+        let (partition, writer) = (place.partition.number, record.writer);
+        let open = self.writers.resolve(partition, writer, outcome.of_sequence);
         let database = record.database;
         let is_final = open.as_ref().is_some_and(|open| open.is_final);
         let version = match &open {
@@ -126,7 +125,7 @@ impl Engine {
                             &key,
                             Reason::Rejected,
                             Duration::ZERO,
-                            cause(place),
+                            Some(place),
                         );
                     }
                 } else {
@@ -138,19 +137,13 @@ impl Engine {
                         key,
                         Reason::Unresolved,
                         Duration::ZERO,
-                        cause(place),
+                        Some(place),
                     );
                 }
             }
             Some(Result::Rejected(_)) => {
                 for key in own_keys().iter().filter(|_| is_final || open.is_none()) {
-                    self.tell(
-                        database,
-                        key,
-                        Reason::Rejected,
-                        Duration::ZERO,
-                        cause(place),
-                    );
+                    self.tell(database, key, Reason::Rejected, Duration::ZERO, Some(place));
                 }
             }
             Some(Result::Unknown(unknown)) => {
@@ -183,7 +176,7 @@ impl Engine {
                         &key,
                         Reason::Unresolved,
                         UNKNOWN_DELAY,
-                        cause(place),
+                        Some(place),
                     );
                 }
             }
@@ -199,9 +192,9 @@ impl Engine {
         key: &Bytes,
         delay: Duration,
     ) {
-        self.tell(database, key, Reason::Unresolved, delay, cause(place));
+        self.tell(database, key, Reason::Unresolved, delay, Some(place));
         let id = KeyId::of(database, key);
-        self.note(id, OWN, version, place.1, &whole(key));
+        self.note(id, place, version, &whole(key));
     }
 
     /// A final change was executed or not. What it overwrites it overwrites
@@ -239,22 +232,19 @@ impl Engine {
                         key,
                         at: self.now + delay,
                     }),
-                    _ => self.tell(database, &key, reason, delay, cause(open.place)),
+                    _ => self.tell(database, &key, reason, delay, Some(open.place)),
                 }
             }
         }
     }
 
-    fn own_snapshot(&mut self, record: &v1::Record, snapshot: &v1::Snapshot) {
+    fn own_snapshot(&mut self, place: Place, record: &v1::Record, snapshot: &v1::Snapshot) {
         let id = KeyId::of(record.database, &snapshot.key);
         let version = Version::of_snapshot(record, snapshot);
-        let named = |applied: &v1::Applied| {
-            let region = self.names.iter().position(|name| *name == applied.region)?;
-            Some((RegionId(region as u8), applied.next_offset))
-        };
-        let included: Vec<_> = snapshot.applied.iter().filter_map(named).collect();
+        let included = Included::new(self.named(snapshot));
         let state = self.keys.entry(id).or_default();
         state.is_read = false;
+        state.snapshot = Some(place);
         if state.overwritten < version {
             state.overwritten = version;
             state.written = state.written.max(Version {
@@ -322,36 +312,14 @@ impl Engine {
         let kind = operation.kind;
         let state = self.keys.entry(id).or_default();
         let is_read = state.is_read;
-        let newer = state.newer_than(OWN, version);
-        let is_behind = version < state.overwritten || !commutes(kind, newer.all);
-        let others: Vec<(RegionId, Offset)> = match kind {
-            Kind::Overwrite => Vec::new(),
-            _ if self.regions < 3 => Vec::new(),
-            _ => state
-                .marks
-                .iter()
-                .filter(|mark| mark.region != OWN && state.overwritten <= mark.newest)
-                .filter(|mark| {
-                    !commutes(kind, mark.kinds)
-                        || mark.newest == state.overwritten
-                        // It may be of this element.
-                        || kind == Kind::ElementCounter && mark.kinds & Kind::Element as u8 != 0
-                })
-                .map(|mark| (mark.region, mark.offset))
-                // A snapshot says itself which counts it lacks.
-                .chain(state.restored.filter(|_| kind != Kind::Counter))
-                .collect(),
-        };
-        self.note(id, OWN, version, place.1, operation);
+        let newer = state.newer_than(place.partition, version);
+        let is_older = version < state.overwritten && version.writer != state.overwritten.writer;
+        let is_behind = is_older || !commutes(kind, newer.all);
+        let is_near = state.marks.iter().any(|mark| is_near(mark, place, version));
+        let is_unstable = self.is_unstable_under(id, place, kind);
+        self.note(id, place, version, operation);
         if kind == Kind::Counter {
-            let counted = Counted {
-                region: OWN,
-                offset: place.1,
-                version,
-                delta: operation.delta,
-                at: self.now,
-            };
-            self.count(id, counted);
+            self.count(id, place, version, operation.delta);
         }
         let overlaps = sequence.is_some_and(|sequence| {
             let element = match operation.element {
@@ -366,28 +334,53 @@ impl Engine {
                     kind,
                     element,
                     is_intent: false,
+                    partition: place.partition.number,
                 },
             )
         });
-        // Another region may get this before what it was made in the knowledge of.
-        let is_unstable = others
-            .iter()
-            .any(|(region, offset)| self.is_unstable(*region, place.0, *offset));
         let reason = if is_behind {
             Reason::Skew
         } else if is_unstable {
             Reason::Conflict
-        } else if overlaps || is_read {
+        } else if overlaps || is_read || is_near {
             Reason::Overlap
         } else {
             return;
         };
-        self.tell(database, key, reason, Duration::ZERO, cause(place));
+        self.tell(database, key, reason, Duration::ZERO, Some(place));
+    }
+
+    /// Whether another region may get a change of the own region before something
+    /// in another partition that it was made in the knowledge of.
+    fn is_unstable_under(&self, id: KeyId, place: Place, kind: Kind) -> bool {
+        let Some(state) = self.keys.get(&id).filter(|_| kind != Kind::Overwrite) else {
+            return false;
+        };
+        let matters = |mark: &&Mark| {
+            mark.place.partition != place.partition
+                && state.overwritten <= mark.newest
+                && (!commutes(kind, mark.kinds)
+                    || mark.newest == state.overwritten
+                    // It may be of this element.
+                    || kind == Kind::ElementCounter && mark.kinds & Kind::Element as u8 != 0)
+        };
+        // A snapshot says itself which counts it lacks.
+        let snapshot = state
+            .snapshot
+            .filter(|snapshot| kind != Kind::Counter && snapshot.partition != place.partition);
+        let marks = state.marks.iter().filter(matters).map(|mark| mark.place);
+        marks.chain(snapshot).any(|place| self.is_unstable(place))
     }
 }
 
-fn cause(place: Place) -> Option<(RegionId, Offset)> {
-    Some((OWN, place.1))
+/// Whether a change of the own region and one in another of its partitions are so
+/// close that the clocks of their writers don't tell which was executed first.
+fn is_near(mark: &Mark, place: Place, version: Version) -> bool {
+    let between = milliseconds(mark.newest.hlc).abs_diff(milliseconds(version.hlc));
+    mark.place.partition.region == OWN
+        && mark.place.partition != place.partition
+        && mark.newest.writer != version.writer
+        && between < CLOCKS_DIFFER_MS
 }
 
 /// Whether nobody saw the reply, so that the datastore may not be done with it.

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 
 use super::super::keys::KeyId;
-use super::super::version::{OWN, RegionId, Version};
-use super::{Change, Command, Decision, Engine, Sabotage};
-use crate::journal::Offset;
+use super::super::version::{OWN, Partition, RegionId, Version};
+use super::{Change, Command, Decision, Engine, Included, Sabotage};
 use crate::mutation::operation::Kind;
 use crate::mutation::v1;
 
@@ -23,24 +22,11 @@ impl Engine {
             decision.older += 1;
             return;
         }
-        // Who does not name a region has nothing of it.
-        let mut included: Vec<(RegionId, Offset)> = (0..self.regions as u8)
-            .map(|region| (RegionId(region), 0))
-            .filter(|(region, _)| *region != change.region)
-            .collect();
-        for applied in &snapshot.applied {
-            let region = self.names.iter().position(|name| *name == applied.region);
-            if let Some(at) = region {
-                let known = included.iter_mut().find(|(one, _)| one.0 as usize == at);
-                if let Some((_, through)) = known {
-                    *through = applied.next_offset;
-                }
-            }
-        }
-        let through = |region: RegionId| {
-            let known = included.iter().find(|(other, _)| *other == region);
-            known.map_or(Offset::MAX, |(_, through)| *through)
-        };
+        let mut included = self.named(snapshot);
+        // What is before it in its partition it includes, or is about to be told
+        // with again.
+        included.push((change.place.partition, change.place.offset + 1));
+        let included = Included::new(included);
         let state = self.keys.entry(id).or_default();
         if version < state.overwritten && self.sabotage != Sabotage::NoVersions {
             decision.older += 1;
@@ -55,11 +41,9 @@ impl Engine {
         let mut is_lost = false;
         let mut is_conflict = false;
         for mark in &state.marks {
-            let is_uncovered = mark.region != change.region
-                && mark.kinds & not_counters != 0
-                && through(mark.region) <= mark.offset;
+            let is_uncovered = mark.kinds & not_counters != 0 && !included.covers(mark.place);
             is_lost |= is_uncovered;
-            is_conflict |= is_uncovered && mark.region == OWN;
+            is_conflict |= is_uncovered && mark.place.partition.region == OWN;
         }
         let in_flight = self.writers.any_unsettled(&state.unsettled);
         if is_lost {
@@ -81,13 +65,13 @@ impl Engine {
         let added = self.counters.get(&id).map_or(0, |counted| {
             let missing = counted
                 .iter()
-                .filter(|one| written < one.version && through(one.region) <= one.offset);
+                .filter(|one| written < one.version && !included.covers(one.place));
             missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
         });
         let state = self.key(id);
         state.overwritten = version.max(state.overwritten);
         state.written = written.max(state.written);
-        state.restored = Some((change.region, change.offset));
+        state.snapshot = Some(change.place);
         self.set_included(id, Some(included));
         decision
             .commands
@@ -102,6 +86,19 @@ impl Engine {
                 ],
             });
         }
+    }
+
+    /// What a snapshot says that it includes.
+    pub(super) fn named(&self, snapshot: &v1::Snapshot) -> Vec<(Partition, u64)> {
+        let named = |applied: &v1::Applied| {
+            let region = self.names.iter().position(|name| *name == applied.region)?;
+            let partition = Partition {
+                region: RegionId(region as u8),
+                number: applied.partition,
+            };
+            Some((partition, applied.next_offset))
+        };
+        snapshot.applied.iter().filter_map(named).collect()
     }
 
     /// The command that has a key have the value of a snapshot.
