@@ -19,7 +19,7 @@ pub use decoded::{Application, commands_to_apply};
 pub use derive::{Derived, Scratch, derive};
 pub use outcome::transaction::resolve_transaction;
 pub use outcome::{Journaled, resolve, resolve_final};
-pub use writer::{MutationParts, Writer, WriterOptions};
+pub use writer::{MutationParts, Way, Writer, WriterOptions};
 
 /// Generated from `proto/wal_sidecar/v1/record.proto`.
 #[allow(missing_docs)]

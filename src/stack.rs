@@ -42,6 +42,10 @@ impl<S> BatchService for S where
 pub trait Upstream {
     /// Why a batch sent now would not reach the datastore.
     fn unavailable(&self) -> Option<Rc<str>>;
+
+    /// Which of the worker's links a batch sent now goes down: the datastore
+    /// executes what goes down one in order.
+    fn link(&self) -> u32;
 }
 
 /// A future that can tell what it answers.

@@ -44,6 +44,8 @@ pub(super) struct Inner {
     down: Option<Rc<str>>,
     closed: bool,
     needs_auth: bool,
+    /// Which of the worker's links it is.
+    number: u32,
     /// What the datastore calls the connection, where it is exclusive.
     id: Option<u64>,
     /// What the connection is called in the datastore's CLIENT LIST.
@@ -99,6 +101,7 @@ impl Link {
                 down: Some(Rc::from("datastore not connected yet")),
                 closed: false,
                 needs_auth: false,
+                number: 0,
                 id: None,
                 name: super::handshake::LINK_NAME.as_bytes().to_vec(),
                 is_nameless: false,
@@ -109,6 +112,16 @@ impl Link {
                 pool,
             })),
         }
+    }
+
+    /// Which of its worker's links it is; the first has 0.
+    pub fn number(&self) -> u32 {
+        self.inner.borrow().number
+    }
+
+    /// Says which of its worker's links it is.
+    pub(super) fn set_number(&self, number: u32) {
+        self.inner.borrow_mut().number = number;
     }
 
     /// Why the link takes no batches, if it does not.

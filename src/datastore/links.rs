@@ -29,6 +29,8 @@ pub struct Links {
     exclusive: RefCell<HashMap<LinkKey, Vec<Link>>>,
     /// Told whenever the default link comes up or goes down.
     on_change: Box<OnChange>,
+    /// How many there were.
+    count: Cell<u32>,
     /// What it was told last.
     told: RefCell<Option<Result<(), String>>>,
 }
@@ -55,6 +57,7 @@ impl Links {
             shared: RefCell::default(),
             exclusive: RefCell::default(),
             on_change: Box::new(on_change),
+            count: Cell::default(),
             told: RefCell::default(),
         });
         links.keep(links.default_key(), None);
@@ -120,7 +123,7 @@ impl Links {
             }
         }
         let opened = handshake::open(&self.options, key, handshake::LINK_NAME.as_bytes()).await?;
-        let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, true);
+        let link = self.new_link(true);
         link.set_up();
         link.set_id(opened.id);
         if matches!(key.wire, Wire::MemcachedText | Wire::MemcachedBinary) {
@@ -155,13 +158,21 @@ impl Links {
         }
     }
 
+    fn new_link(&self, exclusive: bool) -> Link {
+        let unsent_max = self.options.unsent_bytes_max;
+        let link = Link::new(Rc::clone(&self.pool), unsent_max, exclusive);
+        link.set_number(self.count.get());
+        self.count.set(self.count.get().wrapping_add(1));
+        link
+    }
+
     fn take_idle(&self, key: &LinkKey) -> Option<Link> {
         self.exclusive.borrow_mut().get_mut(key)?.pop()
     }
 
     /// Registers a shared link and starts what keeps it connected.
     fn keep(self: &Rc<Self>, key: LinkKey, opened: Option<Opened>) -> Link {
-        let link = Link::new(Rc::clone(&self.pool), self.options.unsent_bytes_max, false);
+        let link = self.new_link(false);
         if opened.is_some() {
             link.set_up();
         }

@@ -124,6 +124,11 @@ impl Ring {
         reasons.all(|reason| reason.is_some()).then_some(first)
     }
 
+    /// The number of its links in a language: a key's commands go down one.
+    pub fn number(&self, wire: Wire) -> u32 {
+        self.link(wire, Place { zone: 0, node: 0 }).number()
+    }
+
     /// Sends each command of a batch to the servers that it concerns.
     pub fn send(self: &Rc<Self>, wire: Wire, batch: Batch) -> Spread {
         Spread(Box::new(Fan::new(Rc::clone(self), wire, batch)))

@@ -9,7 +9,10 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Outcome, RecordBatch, RecordEntry, RecordKind, v1, writer::MutationParts};
+use super::{
+    Outcome, RecordBatch, RecordEntry, RecordKind, v1,
+    writer::{MutationParts, Way},
+};
 
 /// Decodes one record. Fields of later versions are skipped.
 pub fn decode(bytes: Bytes) -> Result<v1::Record, prost::DecodeError> {
@@ -33,6 +36,16 @@ pub(super) struct Template {
     region_and_writer: Vec<u8>,
     /// Fields 5 and 6.
     namespace_and_store: Vec<u8>,
+}
+
+/// Which mutation an outcome is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OutcomeOf<'a> {
+    pub(super) sequence: u64,
+    /// Its first key.
+    pub(super) key: &'a [u8],
+    /// Whether it waited in the datastore.
+    pub(super) waited: bool,
 }
 
 /// What is different in each record, but for the body.
@@ -59,8 +72,16 @@ impl Template {
         }
     }
 
-    pub(super) fn mutation(&self, out: &mut RecordBatch, header: Header, parts: &MutationParts) {
-        let body = mutation_length(parts);
+    pub(super) fn mutation(
+        &self,
+        out: &mut RecordBatch,
+        header: Header,
+        parts: &MutationParts,
+        way: Way,
+    ) {
+        let (link, waits) = (u64::from(way.link), u64::from(way.waits));
+        let way = varint_field_length(link) + varint_field_length(waits);
+        let body = mutation_length(parts) + way;
         self.start(&mut out.bytes, header, 9, body);
         for command in parts.commands {
             put_command(&mut out.bytes, 1, command.iter().copied());
@@ -71,6 +92,8 @@ impl Template {
             first_key.get_or_insert(range);
         }
         put_varint(&mut out.bytes, 3, u64::from(parts.is_final));
+        put_varint(&mut out.bytes, 4, link);
+        put_varint(&mut out.bytes, 5, waits);
         finish(out, header, RecordKind::Mutation, first_key);
     }
 
@@ -78,20 +101,27 @@ impl Template {
         &self,
         out: &mut RecordBatch,
         header: Header,
-        of_sequence: u64,
-        key: &[u8],
+        of: OutcomeOf<'_>,
         outcome: &Outcome,
     ) {
+        let OutcomeOf {
+            sequence: of_sequence,
+            key,
+            waited,
+        } = of;
+        let waited = u64::from(waited);
         let result = result_length(outcome);
         let body = varint_field_length(of_sequence)
             + 1
             + varint_length(result as u64)
             + result
-            + text_field_length(key);
+            + text_field_length(key)
+            + varint_field_length(waited);
         self.start(&mut out.bytes, header, 10, body);
         put_varint(&mut out.bytes, 1, of_sequence);
         put_result(&mut out.bytes, result, outcome);
         let first_key = (!key.is_empty()).then(|| put_element(&mut out.bytes, 5, key));
+        put_varint(&mut out.bytes, 6, waited);
         finish(out, header, RecordKind::Outcome, first_key);
     }
 

@@ -1,7 +1,7 @@
 //! Makes the records of one worker.
 
 use super::clock::HybridClock;
-use super::codec::{Header, Template};
+use super::codec::{Header, OutcomeOf, Template};
 use super::settled::Settled;
 use super::{Outcome, RecordBatch, v1};
 
@@ -23,6 +23,19 @@ pub struct Writer {
     last_mutation: u64,
     /// What the newest record said is settled.
     announced: u64,
+    /// The connection that mutations go down, and whether they wait there.
+    way: Way,
+    /// Mutations that wait in the datastore, ascending.
+    waiting: Vec<u64>,
+}
+
+/// How a mutation gets to the datastore.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Way {
+    /// The number of the connection, of the writer's; 0 is the one that most use.
+    pub link: u32,
+    /// Whether it may wait there until there is something for it to do.
+    pub waits: bool,
 }
 
 /// What all records of a writer have in common.
@@ -68,6 +81,8 @@ impl Writer {
             acknowledged: 0,
             last_mutation: 0,
             announced: 0,
+            way: Way::default(),
+            waiting: Vec::new(),
         }
     }
 
@@ -100,6 +115,7 @@ impl Writer {
         self.settled.rewind(last);
         self.acknowledged = self.acknowledged.min(last);
         self.last_mutation = self.last_mutation.min(last);
+        self.waiting.retain(|waiting| *waiting <= last);
     }
 
     /// Notes that the datastore's reply to a mutation was seen, in any order.
@@ -108,7 +124,17 @@ impl Writer {
     /// settles it, so that no record covers it with its `settled_through`
     /// before its outcome is told.
     pub fn settle(&mut self, sequence: u64) {
+        self.end(sequence);
+    }
+
+    /// Settles; returns whether it waited.
+    fn end(&mut self, sequence: u64) -> bool {
         self.settled.settle(sequence);
+        let waiting = self.waiting.binary_search(&sequence);
+        waiting.is_ok_and(|at| {
+            self.waiting.remove(at);
+            true
+        })
     }
 
     /// Encodes a mutation record at the end of `out` and returns its sequence,
@@ -120,11 +146,27 @@ impl Writer {
         database: u32,
         mutation: &MutationParts<'_>,
     ) -> u64 {
-        let sequence = self.settled.take();
+        let way = Way {
+            waits: self.way.waits && !mutation.is_final,
+            ..self.way
+        };
+        let sequence = match way.waits {
+            true => {
+                let sequence = self.settled.take_settled();
+                self.waiting.push(sequence);
+                sequence
+            }
+            false => self.settled.take(),
+        };
         self.last_mutation = sequence;
         let header = self.header(sequence, now_ms, database);
-        self.template.mutation(out, header, mutation);
+        self.template.mutation(out, header, mutation, way);
         sequence
+    }
+
+    /// How the mutations that come next get to the datastore.
+    pub fn via(&mut self, way: Way) {
+        self.way = way;
     }
 
     /// Encodes the outcome of the mutation `of_sequence`, settles that, and
@@ -140,11 +182,15 @@ impl Writer {
         key: &[u8],
         outcome: &Outcome,
     ) -> u64 {
-        self.settled.settle(of_sequence);
+        let waited = self.end(of_sequence);
         let sequence = self.settled.take_settled();
         let header = self.header(sequence, now_ms, database);
-        self.template
-            .outcome(out, header, of_sequence, key, outcome);
+        let of = OutcomeOf {
+            sequence: of_sequence,
+            key,
+            waited,
+        };
+        self.template.outcome(out, header, of, outcome);
         sequence
     }
 

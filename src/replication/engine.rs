@@ -524,23 +524,27 @@ impl Engine {
         });
     }
 
-    fn unsettle(&mut self, id: KeyId, unsettled: Unsettled) -> bool {
+    fn unsettle(&mut self, id: KeyId, mut unsettled: Unsettled) -> bool {
         let Engine { keys, writers, .. } = self;
         let state = keys.entry(id).or_default();
-        state.unsettled.retain(|one| !writers.is_settled(one));
-        let overlaps = state.unsettled.iter().any(|other| {
-            // One writer's are executed in the order of the journal, but others
-            // apply an intent where its outcome is: after what comes between.
-            let is_in_order =
-                other.writer == unsettled.writer && (unsettled.is_intent || !other.is_intent);
+        state.unsettled.retain(|one| !writers.was_settled(one));
+        let others = state.unsettled.iter().filter(|other| !other.waits);
+        let overlaps = others.into_iter().any(|other| {
+            // One writer's are executed in the order of the journal, down one link;
+            // but others apply an intent where its outcome is: after what comes
+            // between.
+            let is_in_order = other.writer == unsettled.writer
+                && other.link == unsettled.link
+                && (unsettled.is_intent || !other.is_intent);
             !is_in_order
                 && !(commutes(unsettled.kind, other.kind as u8)
                     && (other.element != unsettled.element
                         || other.kind == Kind::Counter
                         || other.kind == Kind::Register))
         });
+        unsettled.is_touched = overlaps;
         state.unsettled.push(unsettled);
-        overlaps
+        overlaps && !unsettled.waits
     }
 
     /// Whether another region may not have what is at a place.

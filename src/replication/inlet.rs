@@ -120,6 +120,8 @@ impl Inlet {
                 Version::of(&record),
                 Body::Commands(mutation.commands.clone()),
             )),
+            // Its outcome will tell all.
+            Some(record::Body::Mutation(mutation)) if mutation.waits => None,
             Some(record::Body::Mutation(_)) => {
                 if self.intents.len() < INTENTS_MAX {
                     self.intents.insert(writer, (record.hlc, offset));
@@ -131,7 +133,9 @@ impl Inlet {
                 let hlc = intent.map_or(record.hlc, |(hlc, _)| hlc);
                 match &outcome.result {
                     // Of what was applied already, its region tells the keys.
-                    Some(Result::Effects(effects)) if intent.is_some() || !self.dedupes => {
+                    Some(Result::Effects(effects))
+                        if intent.is_some() || outcome.waited || !self.dedupes =>
+                    {
                         let version = Version {
                             hlc,
                             ..Version::of(&record)

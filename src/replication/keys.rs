@@ -85,6 +85,13 @@ pub struct Unsettled {
     pub is_intent: bool,
     /// In which of the own region's partitions it is.
     pub partition: u32,
+    /// Which of its writer's connections to the datastore it went down.
+    pub link: u32,
+    /// Whether it may wait there until there is something for it to do: nothing
+    /// waits for it.
+    pub waits: bool,
+    /// Whether something that waits was not alone with the key meanwhile.
+    pub is_touched: bool,
 }
 
 /// What is known of a key.
@@ -115,6 +122,9 @@ impl KeyState {
     pub fn note(&mut self, place: Place, version: Version, kind: Kind) {
         if kind == Kind::Overwrite {
             self.overwrite(version);
+        }
+        for waiting in self.unsettled.iter_mut().filter(|one| one.waits) {
+            waiting.is_touched = true;
         }
         let kind = kind as u8;
         let mut marks = self.marks.iter_mut();

@@ -46,6 +46,15 @@ impl Version {
             },
         }
     }
+
+    /// When the value in a snapshot was last overwritten by a change.
+    pub fn written(snapshot: &v1::Snapshot) -> Version {
+        Version {
+            hlc: snapshot.written_hlc,
+            writer: snapshot.written_writer,
+            ..Version::default()
+        }
+    }
 }
 
 /// A region, by its place in the list of those that are known.

@@ -21,6 +21,8 @@ struct Writer {
     /// of those that were refused may stand in partitions that are not read yet.
     settled_through: u64,
     lanes: SmallVec<[Lane; 1]>,
+    /// Changes that wait in the datastore.
+    waiting: Vec<Open>,
 }
 
 /// A writer's changes in one partition.
@@ -50,6 +52,8 @@ pub struct Open {
     pub commands: Vec<v1::Command>,
     /// Where it is.
     pub place: Place,
+    /// Whether it may wait long in the datastore.
+    pub waits: bool,
     /// Whether its outcome was read.
     pub is_resolved: bool,
 }
@@ -107,6 +111,10 @@ impl Writers {
     /// Notes a change that is not settled.
     pub fn open(&mut self, writer: u64, open: Open) {
         let writer = self.0.entry(writer).or_default();
+        if open.waits {
+            writer.waiting.push(open);
+            return;
+        }
         let lane = writer.lane_mut(open.place.partition.number);
         if lane.settled_through < open.sequence {
             lane.open.push_back(open);
@@ -115,15 +123,21 @@ impl Writers {
 
     /// A change whose outcome was read, where it was not known to be settled.
     pub fn resolve(&mut self, partition: u32, writer: u64, sequence: u64) -> Option<Open> {
-        let lane = self.0.get_mut(&writer)?.lane_mut(partition);
+        let writer = self.0.get_mut(&writer)?;
+        let mut waiting = writer.waiting.iter();
+        if let Some(at) = waiting.position(|open| open.sequence == sequence) {
+            return Some(writer.waiting.swap_remove(at));
+        }
+        let lane = writer.lane_mut(partition);
         let at = lane.find(sequence)?;
         let open = lane.open[at].clone();
         lane.open[at].is_resolved = true;
         Some(open)
     }
 
-    /// Whether a change is settled. One whose effect only its outcome tells is
-    /// when that was read: it may be in a partition that is behind the others.
+    /// Whether a change is settled, or waits. One whose effect only its outcome
+    /// tells is when that was read: it may be in a partition that is behind the
+    /// others.
     pub fn is_settled(&self, change: &Unsettled) -> bool {
         let Some(writer) = self.0.get(&change.writer) else {
             return true;
@@ -131,11 +145,26 @@ impl Writers {
         if !change.is_intent {
             return change.sequence <= writer.settled_through;
         }
+        if change.waits {
+            return true;
+        }
         let lane = writer.lane(change.partition);
         lane.is_none_or(|lane| {
             let open = lane.find(change.sequence).map(|at| &lane.open[at]);
             open.is_none_or(|open| open.is_resolved)
         })
+    }
+
+    /// Whether a change was settled before what was read last of its partition.
+    /// What other partitions say of it may have been said later.
+    pub fn was_settled(&self, change: &Unsettled) -> bool {
+        let writer = self.0.get(&change.writer);
+        if change.waits {
+            let is_it = |open: &Open| open.sequence == change.sequence;
+            return writer.is_none_or(|writer| !writer.waiting.iter().any(is_it));
+        }
+        let lane = writer.and_then(|writer| writer.lane(change.partition));
+        lane.is_none_or(|lane| change.sequence <= lane.settled_through)
     }
 
     /// Whether any of the changes is not settled.
@@ -157,6 +186,7 @@ impl Writers {
             let is_left =
                 |open: &Open| !open.is_resolved && (!open.is_final || through < open.sequence);
             left.extend(open.filter(is_left).map(|open| (*id, open)));
+            left.extend(writer.waiting.drain(..).map(|open| (*id, open)));
             false
         });
         left
@@ -179,6 +209,7 @@ mod tests {
             hlc: 0,
             commands: Vec::new(),
             place: Partition::own(partition).at(sequence),
+            waits: false,
             is_resolved: false,
         }
     }
@@ -191,6 +222,9 @@ mod tests {
             element: KeyId(0),
             is_intent: !open.is_final,
             partition: open.place.partition.number,
+            link: 0,
+            waits: false,
+            is_touched: false,
         }
     }
 

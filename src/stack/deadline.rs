@@ -137,6 +137,10 @@ impl<S: Upstream> Upstream for Deadline<S> {
     fn unavailable(&self) -> Option<Rc<str>> {
         self.inner.unavailable()
     }
+
+    fn link(&self) -> u32 {
+        self.inner.link()
+    }
 }
 
 impl<S> Service<Batch> for Deadline<S>

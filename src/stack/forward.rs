@@ -31,6 +31,13 @@ impl Target {
         }
     }
 
+    fn number(&self) -> u32 {
+        match self {
+            Target::Link(link) => link.number(),
+            Target::Ring(ring, wire) => ring.number(*wire),
+        }
+    }
+
     fn send(&self, batch: Batch) -> Forwarded {
         match self {
             Target::Link(link) => Forwarded::Link(link.send(batch)),
@@ -125,6 +132,13 @@ impl Upstream for Forward {
         match &self.0 {
             Way::Route(route) => route.0.borrow().unavailable(),
             Way::Target(target) => target.unavailable(),
+        }
+    }
+
+    fn link(&self) -> u32 {
+        match &self.0 {
+            Way::Route(route) => route.0.borrow().number(),
+            Way::Target(target) => target.number(),
         }
     }
 }

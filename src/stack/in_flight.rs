@@ -75,6 +75,10 @@ impl<S: Upstream> Upstream for InFlight<S> {
     fn unavailable(&self) -> Option<Rc<str>> {
         self.inner.unavailable()
     }
+
+    fn link(&self) -> u32 {
+        self.inner.link()
+    }
 }
 
 impl<S: BatchService> Service<Batch> for InFlight<S> {

@@ -138,6 +138,10 @@ impl<S: Below> Upstream for Journal<S> {
     fn unavailable(&self) -> Option<Rc<str>> {
         self.inner.unavailable()
     }
+
+    fn link(&self) -> u32 {
+        self.inner.link()
+    }
 }
 
 impl<S: Below> Service<Batch> for Journal<S> {
@@ -159,7 +163,7 @@ impl<S: Below> Service<Batch> for Journal<S> {
             return self.refuse(batch, &reason);
         }
         let mut state = self.shared.state.borrow_mut();
-        let journaled = match state.record(&batch) {
+        let journaled = match state.record(&batch, self.inner.link()) {
             Ok(journaled) => journaled,
             Err(error) => {
                 drop(state);

@@ -41,6 +41,10 @@ impl<S: Upstream> Upstream for LoadShed<S> {
     fn unavailable(&self) -> Option<Rc<str>> {
         self.inner.unavailable()
     }
+
+    fn link(&self) -> u32 {
+        self.inner.link()
+    }
 }
 
 impl<S: BatchService> Service<Batch> for LoadShed<S> {

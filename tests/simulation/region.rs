@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use wal_sidecar::journal::{Appender, Completion};
-use wal_sidecar::mutation::{MutationParts, Outcome, RecordBatch, Writer, WriterOptions, v1};
+use wal_sidecar::mutation::{MutationParts, Outcome, RecordBatch, Way, Writer, WriterOptions, v1};
 
 use super::random::Random;
 use super::store::{Reply, Store};
@@ -79,7 +79,7 @@ impl Sidecar {
         let mut journaled = Vec::new();
         for command in commands {
             let name = String::from_utf8_lossy(&command[0]).into_owned();
-            let is_final = !matches!(name.as_str(), "SETNX" | "SPOP");
+            let is_final = !matches!(name.as_str(), "SETNX" | "SPOP" | "BLPOP");
             let keys: Vec<&[u8]> = match name.as_str() {
                 "MSET" => command[1..].chunks(2).map(|pair| &pair[0][..]).collect(),
                 "RENAME" => command[1..].iter().map(|key| &key[..]).collect(),
@@ -92,6 +92,12 @@ impl Sidecar {
                 is_final,
             };
             let now = self.now_ms();
+            let waits = name == "BLPOP";
+            let link = match waits {
+                true => 2,
+                false => u32::from(self.random.permille(100)),
+            };
+            self.writer.via(Way { link, waits });
             let sequence = self.writer.mutation(&mut batch, now, 0, &parts);
             let hlc = batch.entries.last().expect("just written").hlc;
             self.log.borrow_mut().push(Sent {
@@ -101,12 +107,21 @@ impl Sidecar {
                 acknowledged: None,
             });
             let place = self.log.borrow().len() - 1;
-            journaled.push((command, sequence, is_final, place));
+            journaled.push((link, command, sequence, is_final, place));
         }
         let copy = self.random.permille(60).then(|| batch.clone());
         self.append(batch).await;
-        for (command, sequence, is_final, place) in journaled {
+        // What goes down one link is executed in order, and what waits at last.
+        if self.random.permille(500) {
+            journaled.sort_by_key(|one| if one.0 == 0 { 1 } else { one.0 & 2 });
+        } else {
+            journaled.sort_by_key(|one| one.0);
+        }
+        for (link, command, sequence, is_final, place) in journaled {
             tokio::time::sleep(self.random.micros(1500)).await;
+            if link == 2 {
+                tokio::time::sleep(self.random.micros(200_000)).await;
+            }
             if self.random.permille(8) {
                 // The connection dies before the command, or after it.
                 if self.random.permille(500) {
@@ -177,6 +192,7 @@ fn outcome(command: &[Bytes], is_final: bool, reply: &Reply) -> Option<Outcome> 
             command[1].clone(),
             command[2].clone(),
         ]),
+        (b"BLPOP", Reply::Text(_)) => effect(vec![Bytes::from("LPOP"), command[1].clone()]),
         (b"SPOP", Reply::Text(member)) => effect(vec![
             Bytes::from("SREM"),
             command[1].clone(),

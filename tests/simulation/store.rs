@@ -195,7 +195,7 @@ impl Store {
                 typed!(List, Vec::new()).extend(added);
                 Reply::Ok
             }
-            "LPOP" => {
+            "LPOP" | "BLPOP" => {
                 let list = typed!(List, Vec::new());
                 match list.is_empty() {
                     true => Reply::Nothing,

@@ -492,6 +492,7 @@ fn command(random: &mut Random) -> Vec<Bytes> {
         9 => format!("HSET hash{key} f{} {value}", random.below(4)),
         10 => format!("HDEL hash{key} f{}", random.below(4)),
         11 => format!("RPUSH list{key} {value}"),
+        12 if random.permille(300) => format!("BLPOP list{key}"),
         12 => format!("LPOP list{key}"),
         13 => format!("SETNX mix{key} {value}"),
         14 => format!("DEL mix{key}"),

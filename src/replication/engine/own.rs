@@ -62,6 +62,7 @@ impl Engine {
                     false => Vec::new(),
                 },
                 place,
+                waits: mutation.waits,
                 is_resolved: false,
             },
         );
@@ -72,7 +73,7 @@ impl Engine {
                 record.database,
                 version,
                 &mutation.commands,
-                Some(sequence),
+                Some((sequence, mutation.link)),
             );
             return;
         }
@@ -85,6 +86,9 @@ impl Engine {
                 element: id,
                 is_intent: true,
                 partition: place.partition.number,
+                link: mutation.link,
+                waits: mutation.waits,
+                is_touched: false,
             };
             if self.unsettle(id, unsettled) {
                 self.tell(
@@ -104,11 +108,11 @@ impl Engine {
         let database = record.database;
         let is_final = open.as_ref().is_some_and(|open| open.is_final);
         let version = match &open {
-            Some(open) => Version {
+            Some(open) if !outcome.waited => Version {
                 hlc: open.hlc,
                 ..Version::of(record)
             },
-            None => Version::of(record),
+            _ => Version::of(record),
         };
         let own_keys = || match &open {
             Some(open) => open.keys.clone(),
@@ -129,6 +133,9 @@ impl Engine {
                         );
                     }
                 } else {
+                    if outcome.waited {
+                        self.tell_touched(place, record, outcome.of_sequence, &effects.commands);
+                    }
                     self.own_commands(place, database, version, &effects.commands, None);
                 }
                 for key in &effects.unknown_keys {
@@ -178,6 +185,27 @@ impl Engine {
                         UNKNOWN_DELAY,
                         Some(place),
                     );
+                }
+            }
+        }
+    }
+
+    /// When something that waited in the datastore was executed is not known: its
+    /// keys are told, unless nothing else was done with them meanwhile.
+    fn tell_touched(
+        &mut self,
+        place: Place,
+        record: &v1::Record,
+        sequence: u64,
+        effects: &[v1::Command],
+    ) {
+        let is_it = |one: &&Unsettled| one.writer == record.writer && one.sequence == sequence;
+        for command in effects {
+            for (database, key) in self.keys_of_command(record.database, &command.arguments) {
+                let state = self.keys.get(&KeyId::of(database, &key));
+                let waited = state.and_then(|state| state.unsettled.iter().find(is_it));
+                if waited.is_none_or(|waited| waited.is_touched) {
+                    self.tell(database, &key, Reason::Overlap, Duration::ZERO, Some(place));
                 }
             }
         }
@@ -247,25 +275,21 @@ impl Engine {
         state.snapshot = Some(place);
         if state.overwritten < version {
             state.overwritten = version;
-            state.written = state.written.max(Version {
-                hlc: snapshot.written_hlc,
-                writer: snapshot.written_writer,
-                ..Version::default()
-            });
+            state.written = state.written.max(Version::written(snapshot));
             self.included.insert(id, included.clone());
         }
         self.note_told(id, included);
     }
 
-    /// Notes commands that have been or will be executed; `sequence` is their
-    /// record's where they are not settled.
+    /// Notes commands that have been or will be executed; `unsettled` is
+    /// their record's sequence and link where they are not settled.
     fn own_commands(
         &mut self,
         place: Place,
         mut database: u32,
         version: Version,
         commands: &[v1::Command],
-        sequence: Option<u64>,
+        unsettled: Option<(u64, u32)>,
     ) {
         for command in commands {
             let arguments = &command.arguments;
@@ -294,7 +318,7 @@ impl Engine {
                         }
                     }
                 }
-                self.own_operation(place, database, version, operation, &key, sequence);
+                self.own_operation(place, database, version, operation, &key, unsettled);
             }
         }
     }
@@ -306,7 +330,7 @@ impl Engine {
         version: Version,
         operation: &Operation<'_>,
         key: &Bytes,
-        sequence: Option<u64>,
+        unsettled: Option<(u64, u32)>,
     ) {
         let id = KeyId::of(database, key);
         let kind = operation.kind;
@@ -321,7 +345,7 @@ impl Engine {
         if kind == Kind::Counter {
             self.count(id, place, version, operation.delta);
         }
-        let overlaps = sequence.is_some_and(|sequence| {
+        let overlaps = unsettled.is_some_and(|(sequence, link)| {
             let element = match operation.element {
                 [] => id,
                 element => id.element(element),
@@ -335,6 +359,9 @@ impl Engine {
                     element,
                     is_intent: false,
                     partition: place.partition.number,
+                    link,
+                    waits: false,
+                    is_touched: false,
                 },
             )
         });

@@ -61,7 +61,9 @@ impl Engine {
         let written = self
             .keys
             .get(&id)
-            .map_or(Version::default(), |one| one.written);
+            .map_or(Version::default(), |one| one.written)
+            // Which may be in a partition that is behind this one.
+            .max(Version::written(snapshot));
         let added = self.counters.get(&id).map_or(0, |counted| {
             let missing = counted
                 .iter()

@@ -23,6 +23,7 @@ use super::Below;
 use super::record::{Journaled, Recorder, TooLong, now_ms};
 use super::unacknowledged::Unacknowledged;
 use crate::journal::{AppendError, Appender, Completion, Ticket, Verdict};
+use crate::mutation::Way;
 use crate::protocol::{Batch, Failure, Replies};
 
 /// What a worker's connections and its pump share.
@@ -188,7 +189,11 @@ impl<S: Below> State<S> {
     }
 
     /// Stages the records of a batch's mutations.
-    pub(super) fn record(&mut self, batch: &Batch) -> Result<Journaled, TooLong> {
+    pub(super) fn record(&mut self, batch: &Batch, link: u32) -> Result<Journaled, TooLong> {
+        self.recorder.writer.via(Way {
+            link,
+            waits: batch.blocking,
+        });
         let mut journaled = self.recorder.record(batch)?;
         let recorded = journaled.sequences.iter().filter(|s| **s != 0).count() as u64;
         self.metrics

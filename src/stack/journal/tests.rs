@@ -41,6 +41,10 @@ impl Upstream for Fake {
     fn unavailable(&self) -> Option<Rc<str>> {
         self.0.borrow().away.clone()
     }
+
+    fn link(&self) -> u32 {
+        0
+    }
 }
 
 impl Service<Batch> for Fake {
