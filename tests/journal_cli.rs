@@ -48,6 +48,7 @@ fn set(sequence: u64, value: &[u8]) -> Record {
         commands: vec![Command { arguments }],
         keys: vec![bytes(b"a key")],
         r#final: true,
+        ..Default::default()
     };
     record(sequence, Body::Mutation(mutation))
 }

@@ -80,6 +80,7 @@ mod tests {
                 commands: vec![command("SET k v")],
                 keys: vec![Bytes::from("k")],
                 r#final: is_final,
+                ..Default::default()
             })),
             ..Default::default()
         }
@@ -94,7 +95,7 @@ mod tests {
         let outcome = result.map(|result| v1::Outcome {
             of_sequence: 7,
             result,
-            key: Bytes::new(),
+            ..Default::default()
         });
         let application = commands_to_apply(record, outcome.as_ref());
         let found: Vec<String> = application

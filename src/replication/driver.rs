@@ -101,6 +101,10 @@ pub struct Driver<T> {
     pub(super) outlet: Outlet,
     /// The own region's journals, by partition.
     own: Vec<Feed>,
+    /// How many more of the own region there are.
+    own_unopened: usize,
+    /// When they began to be opened.
+    opening: Instant,
     /// The newest sequence of each writer there: what comes again is a copy.
     own_seen: HashMap<(u32, u64), u64>,
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
@@ -171,6 +175,8 @@ impl<T: Target> Driver<T> {
             engine,
             outlet,
             own: Vec::new(),
+            own_unopened: 0,
+            opening: now,
             own_seen: HashMap::new(),
             inlets: Vec::new(),
             closed: Vec::new(),
@@ -314,6 +320,9 @@ impl<T: Target> Driver<T> {
         }
         let mut worked = self.receive();
         self.timers().await?;
+        if self.own_unopened > 0 && !self.is_going_without() {
+            return Ok(worked);
+        }
         worked |= self.tell_due().await?;
         worked |= self.apply_again().await?;
         for (_, inlet, metrics) in &mut self.inlets {

@@ -183,6 +183,8 @@ pub struct Engine {
     pub(super) progress: HashMap<(RegionId, Partition), Offset>,
     /// Since some moment; given with each call that needs it.
     pub(super) now: Duration,
+    /// What is read of the own journals is read too late for what was applied.
+    pub(super) is_late: bool,
     /// What tests leave out, to see that they find it missing.
     #[doc(hidden)]
     pub sabotage: Sabotage,
@@ -227,6 +229,7 @@ impl Engine {
             names,
             progress: HashMap::new(),
             now: Duration::ZERO,
+            is_late: false,
             sabotage: Sabotage::default(),
             own_flushed: false,
         }

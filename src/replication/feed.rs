@@ -121,6 +121,9 @@ pub struct Feed {
     pub partition: u32,
     /// The offset after the last record that was received.
     pub next: Offset,
+    /// Of the own region's: what is before it was read too late for what was
+    /// applied meanwhile.
+    pub late_through: Offset,
     ends: Ends,
     needed: Rc<Cell<Offset>>,
     received: mpsc::Receiver<Vec<Found>>,
@@ -190,6 +193,7 @@ impl Feed {
             name,
             partition,
             next: from,
+            late_through: 0,
             ends,
             needed,
             received,

@@ -131,10 +131,8 @@ impl KeyState {
         match marks.find(|mark| mark.place.partition == place.partition) {
             Some(mark) => {
                 mark.kinds |= kind;
-                if mark.newest < version {
-                    mark.newest = version;
-                    mark.place = mark.place.max(place);
-                }
+                mark.newest = mark.newest.max(version);
+                mark.place = mark.place.max(place);
             }
             None => self.marks.push(Mark {
                 place,

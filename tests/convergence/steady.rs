@@ -202,3 +202,44 @@ fn speed() {
         lags.len()
     );
 }
+
+/// A client that waits for something to pop holds nothing up, and gets what
+/// another region's clients push.
+#[test]
+fn a_blocked_pop_holds_nothing_up() {
+    let world = World::local(2);
+    world.regions.iter().for_each(wait_until_led);
+    let mut blocked = world.regions[0].sidecars[0].client();
+    blocked.send(&encode(&["BLPOP", "queue", "0"]));
+    let redis = &world.regions[0].redis;
+    until("it to be blocked", DEADLINE, || {
+        let clients = redis.client().command(&["CLIENT", "LIST"]);
+        String::from_utf8_lossy(&clients)
+            .contains("cmd=blpop")
+            .then_some(())
+    });
+    // What is in conflict is told by snapshots, in both directions.
+    let mut clients: Vec<Client> = world
+        .regions
+        .iter()
+        .map(|one| one.sidecars[0].client())
+        .collect();
+    for round in 0..200 {
+        for client in &mut clients {
+            let append = words(&format!("APPEND text:{} {round}", round % 10));
+            send(client, std::iter::once(append), None);
+        }
+    }
+    dataset::until_equal(&world, &[]);
+    let push = words("RPUSH queue one");
+    send(&mut clients[1], std::iter::once(push), Some(":1\r\n"));
+    assert_eq!(blocked.reply(), b"*2\r\n$5\r\nqueue\r\n$3\r\none\r\n");
+    dataset::until_equal(&world, &[]);
+    for region in &world.regions {
+        assert_eq!(
+            region.redis.client().command(&["EXISTS", "queue"]),
+            b":0\r\n"
+        );
+    }
+    quiet(&world);
+}

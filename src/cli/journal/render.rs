@@ -139,6 +139,8 @@ pub(super) fn json(offset: u64, record: &Record) -> Value {
                 "commands": commands_json(&mutation.commands),
                 "keys": list_json(&mutation.keys),
                 "final": mutation.r#final,
+                "link": mutation.link,
+                "waits": mutation.waits,
             });
             ("mutation", Some(body))
         }

@@ -5,7 +5,9 @@ use prost::Message;
 
 use super::decode;
 use crate::mutation::v1::{self, record::Body};
-use crate::mutation::{MutationParts, Outcome, RecordBatch, RecordKind, Writer, WriterOptions};
+use crate::mutation::{
+    MutationParts, Outcome, RecordBatch, RecordKind, Way, Writer, WriterOptions,
+};
 
 fn writer(region: &str, namespace: &str, store: v1::Store, writer: u64) -> Writer {
     Writer::new(WriterOptions {
@@ -86,9 +88,12 @@ proptest! {
         commands in vec(lists(), 0..4),
         keys in lists(),
         is_final: bool,
+        link: u32,
+        waits: bool,
         database: u32,
         now_ms in 0..1u64 << 48,
     ) {
+        writer.via(Way { link, waits });
         let arguments: Vec<Vec<&[u8]>> = commands.iter().map(|list| slices(list)).collect();
         let arguments: Vec<&[&[u8]]> = arguments.iter().map(|list| &list[..]).collect();
         let parts = MutationParts { commands: &arguments, keys: &slices(&keys), is_final };
@@ -100,6 +105,8 @@ proptest! {
         prop_assert_eq!(record.writer, writer.id());
         let Some(Body::Mutation(mutation)) = record.body else { panic!("no mutation") };
         prop_assert_eq!(mutation.r#final, is_final);
+        prop_assert_eq!(mutation.link, link);
+        prop_assert_eq!(mutation.waits, waits && !is_final);
         prop_assert_eq!(mutation.keys, owned(keys));
         let decoded: Vec<Vec<Bytes>> =
             mutation.commands.into_iter().map(|command| command.arguments).collect();
@@ -112,9 +119,11 @@ proptest! {
         mut writer in writers(),
         outcome in outcomes(),
         key in vec(any::<u8>(), 0..150),
+        waits: bool,
         now_ms in 0..1u64 << 48,
     ) {
         let mut out = RecordBatch::default();
+        writer.via(Way { link: 0, waits });
         let parts = MutationParts { commands: &[], keys: &[], is_final: false };
         let of_sequence = writer.mutation(&mut out, now_ms, 0, &parts);
         out.clear();
@@ -124,6 +133,7 @@ proptest! {
         prop_assert_eq!(record.settled_through, 1);
         let Some(Body::Outcome(decoded)) = record.body else { panic!("no outcome") };
         prop_assert_eq!(decoded.of_sequence, of_sequence);
+        prop_assert_eq!(decoded.waited, waits);
         prop_assert_eq!(&decoded.key[..], &key[..]);
         let list = |commands: Vec<v1::Command>| -> Vec<Vec<Bytes>> {
             commands.into_iter().map(|command| command.arguments).collect()

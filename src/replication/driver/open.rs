@@ -69,6 +69,9 @@ impl<T: Target> Driver<T> {
         }
         let (send, opened) = mpsc::unbounded_channel();
         self.opened = Some(opened);
+        let is_own = |source: &&Source| source.region == self.options.region;
+        self.own_unopened = sources.iter().filter(is_own).count();
+        self.opening = Instant::now();
         // One that is away keeps nobody from the others.
         for source in &sources {
             let metrics = self.metrics.source(&source.name);
@@ -115,8 +118,12 @@ impl<T: Target> Driver<T> {
             } = source;
             let id = self.region(&region);
             let metrics = self.metrics.source(&name);
-            let feed = self.feed(origin, region, name, partition, from);
+            let mut feed = self.feed(origin, region, name, partition, from);
             if id == OWN {
+                self.own_unopened = self.own_unopened.saturating_sub(1);
+                if self.is_going_without() {
+                    feed.late_through = u64::MAX;
+                }
                 self.own.push(feed);
                 continue;
             }
@@ -140,6 +147,12 @@ impl<T: Target> Driver<T> {
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
             self.inlets.push((feed, inlet, metrics));
         }
+    }
+
+    /// Whether journals of the own region that could not be opened are not waited
+    /// for any more.
+    pub(super) fn is_going_without(&self) -> bool {
+        CATCH_UP <= self.opening.elapsed()
     }
 
     pub(super) fn region(&self, name: &str) -> RegionId {
@@ -188,8 +201,7 @@ impl<T: Target> Driver<T> {
         for at in 0..self.own.len() {
             while let Some(found) = self.own[at].try_next() {
                 any = true;
-                let partition = self.own[at].partition;
-                self.note_own(partition, found);
+                self.note_own(at, found);
             }
         }
         let Driver { inlets, engine, .. } = self;
@@ -205,13 +217,15 @@ impl<T: Target> Driver<T> {
         any
     }
 
-    pub(super) fn note_own(&mut self, partition: u32, found: Vec<Found>) {
+    fn note_own(&mut self, at: usize, found: Vec<Found>) {
+        let (partition, late_through) = (self.own[at].partition, self.own[at].late_through);
         for Found { offset, record } in found {
             let seen = self.own_seen.entry((partition, record.writer)).or_insert(0);
             if record.sequence <= *seen {
                 continue;
             }
             *seen = record.sequence;
+            self.engine.is_late = offset < late_through;
             self.outlet.observe(record.hlc);
             self.engine.own(partition, offset, &record);
         }
@@ -223,8 +237,12 @@ impl<T: Target> Driver<T> {
         let deadline = Instant::now() + CATCH_UP;
         for at in 0..self.own.len() {
             let Ok(end) = self.own[at].end().await else {
+                self.own[at].late_through = u64::MAX;
                 continue;
             };
+            if self.own[at].late_through == u64::MAX {
+                self.own[at].late_through = end;
+            }
             while self.own[at].next < end {
                 let next = tokio::time::timeout_at(deadline, self.own[at].next()).await;
                 let Ok(Some(found)) = next else {
@@ -233,10 +251,10 @@ impl<T: Target> Driver<T> {
                         source = self.own[at].name,
                         "the own journal can't be read to its end; going on without"
                     );
+                    self.own[at].late_through = u64::MAX;
                     break;
                 };
-                let partition = self.own[at].partition;
-                self.note_own(partition, found);
+                self.note_own(at, found);
             }
         }
     }

@@ -397,7 +397,17 @@ impl Engine {
         let is_included = self.is_included(id, change.place);
         let state = self.keys.entry(id).or_default();
         let is_older = version < state.overwritten;
-        if version < state.written || is_older && is_included {
+        if version < state.written {
+            return Verdict::Older;
+        }
+        if is_older && is_included {
+            // It is in the value already. A snapshot that comes later may lack it.
+            if kind != Kind::Overwrite {
+                self.note(id, change.place, version, operation);
+            }
+            if kind == Kind::Counter {
+                self.count(id, change.place, version, operation.delta);
+            }
             return Verdict::Older;
         }
         let newer = state.newer_than(change.place.partition, version);

@@ -369,7 +369,7 @@ impl Engine {
             Reason::Skew
         } else if is_unstable {
             Reason::Conflict
-        } else if overlaps || is_read || is_near {
+        } else if overlaps || is_read || is_near || self.is_late {
             Reason::Overlap
         } else {
             return;

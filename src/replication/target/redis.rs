@@ -343,6 +343,8 @@ impl Target for Redis {
             })
             .collect();
         let client = self.client().await?;
+        // What was watched for a commit that was given up is no matter here.
+        client.push(&[b"UNWATCH"]);
         client.push(&[b"MULTI"]);
         let all = parts
             .iter()
