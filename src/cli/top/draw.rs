@@ -28,8 +28,9 @@ const HELP: &[&str] = &[
     "CONFLICTS  changes that another region's were preferred to",
     "GAPS       records that were acknowledged and are missing: loss",
     "SKEW       how far the source's clock is ahead",
+    "R, W p99   what 99 of 100 batches of reads, of writes take at most",
     "DURABLE    until a record is on disk, or acknowledged by Kafka",
-    "Rates and latencies (/s, p99) are of the last interval.",
+    "Rates and latencies are of the last interval.",
 ];
 
 /// `now` is the time of day.
@@ -70,16 +71,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, screen: &mut Screen, no
 }
 
 fn header(model: &Model, screen: &Screen, now: &str) -> Line {
-    let every = format!("every {}s  ", screen.interval.as_secs_f64());
     let mut line = vec![
         Cell::new("wal-sidecar top", Tone::Strong),
         Cell::plain(format!("  {now}  ")),
     ];
-    match screen.is_paused {
-        true => line.push(Cell::new("paused  ", Tone::Warning)),
-        false => line.push(Cell::plain(every)),
+    if screen.is_paused {
+        line.push(Cell::new("paused  ", Tone::Warning));
     }
     line.extend(view::summary(model));
+    let every = screen.interval.as_secs_f64();
+    line.push(Cell::plain(format!("  every {every}s")));
     line
 }
 
@@ -156,3 +157,6 @@ fn style(tone: Tone, has_colors: bool) -> Style {
         Tone::Bad => style.add_modifier(Modifier::BOLD | Modifier::REVERSED),
     }
 }
+
+#[cfg(test)]
+mod tests;

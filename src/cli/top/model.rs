@@ -56,11 +56,10 @@ impl Counted {
 
     /// Of several processes. What one of them can't tell yet is left out.
     pub(super) fn add(&mut self, other: Counted) {
-        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        self.total = match (self.total, other.total) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),
         };
-        self.total = sum(self.total, other.total);
         self.per_second = match (self.per_second, other.per_second) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),

@@ -6,6 +6,9 @@ const NUMBER_WIDTH_MIN: usize = 6;
 /// The first column is cut off where it takes more than one part of so many.
 const FIRST_SHARE: usize = 3;
 
+/// Spaces between columns; twice as many where there is room.
+const GAP: usize = 1;
+
 /// How a text is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
@@ -72,13 +75,18 @@ impl Table {
     /// The line with the titles, and those of the rows.
     pub(super) fn lines(&self, width: usize) -> (Line, Vec<Line>) {
         let chosen = self.choose(width);
+        let taken: usize = chosen.iter().map(|(_, width)| width + GAP).sum();
+        let gap = match taken + chosen.len() <= width {
+            true => 2 * GAP,
+            false => GAP,
+        };
         let titles = self.columns.iter().map(|one| Cell::plain(one.title));
         let titles: Vec<Cell> = titles.collect();
         let lines = self.rows.iter().map(|row| match row {
-            Row::Cells(cells) => self.line(cells, &chosen),
+            Row::Cells(cells) => self.line(cells, &chosen, gap),
             Row::Line(line) => line.clone(),
         });
-        (self.line(&titles, &chosen), lines.collect())
+        (self.line(&titles, &chosen, gap), lines.collect())
     }
 
     /// Which columns are shown, and how wide each is.
@@ -88,10 +96,9 @@ impl Table {
             .collect();
         let mut by_rank: Vec<usize> = (0..self.columns.len()).collect();
         by_rank.sort_by_key(|column| self.columns[*column].rank);
-        let (mut chosen, mut left) = (Vec::new(), width.saturating_add(1));
+        let (mut chosen, mut left) = (Vec::new(), width.saturating_add(GAP));
         for column in by_rank {
-            // A space is between columns.
-            if let Some(rest) = left.checked_sub(needed[column] + 1) {
+            if let Some(rest) = left.checked_sub(needed[column] + GAP) {
                 left = rest;
                 chosen.push((column, needed[column]));
             }
@@ -116,7 +123,7 @@ impl Table {
         }
     }
 
-    fn line(&self, cells: &[Cell], chosen: &[(usize, usize)]) -> Line {
+    fn line(&self, cells: &[Cell], chosen: &[(usize, usize)], gap: usize) -> Line {
         let mut line = Vec::with_capacity(2 * chosen.len());
         for (place, (column, width)) in chosen.iter().enumerate() {
             let cell = &cells[*column];
@@ -126,7 +133,7 @@ impl Table {
                 false => format!("{text:<width$}"),
             };
             if place > 0 {
-                line.push(Cell::plain(" "));
+                line.push(Cell::plain(" ".repeat(gap)));
             }
             let tone = cell.tone;
             line.push(Cell { text, tone });
@@ -181,9 +188,14 @@ mod tests {
             ],
         };
         for (width, titles, row) in [
-            (40, "NAME          MORE   MOST", "a-long-name      1     23"),
+            (
+                40,
+                "NAME           MORE    MOST",
+                "a-long-name       1      23",
+            ),
             (25, "NAME       MORE   MOST", "a-long-…      1     23"),
-            (16, "NAME    MOST", "a-lo…     23"),
+            (16, "NAME     MOST", "a-lo…      23"),
+            (12, "NAME   MOST", "a-l…     23"),
             (6, "NAME", "a-l…"),
             (2, "", ""),
         ] {
