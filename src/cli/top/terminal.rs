@@ -28,8 +28,11 @@ struct Restore;
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        // There is nothing left to do where this fails.
-        let _ = ratatui::try_restore();
+        // The hook has done it, before the message that must stay in sight.
+        if !std::thread::panicking() {
+            // There is nothing left to do where this fails.
+            let _ = ratatui::try_restore();
+        }
         let _ = execute!(io::stdout(), Show);
     }
 }
