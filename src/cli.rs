@@ -8,6 +8,7 @@ mod dlq;
 pub mod journal;
 mod kube;
 mod run;
+mod top;
 
 use crate::app;
 use crate::config::{Backend, Config, Property, SourceJournal};
@@ -97,6 +98,10 @@ enum Command {
         #[command(subcommand)]
         command: dlq::Command,
     },
+    /// Show what sidecars and replicators do, live: regions, lag, conflicts, dead
+    /// letters, traffic, journals
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Options),
     /// Put the sidecar into pods of Kubernetes
     Kube {
         #[command(subcommand)]
@@ -180,6 +185,11 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Check(options) => check::check(file, options, &mut out),
         Command::Journal { command } => execute_journal(command, file, &mut out),
         Command::Dlq { command } => dlq::execute(command, file, &mut out),
+        Command::Top(options) => {
+            // It writes from more than one thread.
+            drop(out);
+            top::execute(options, file)
+        }
         Command::Kube { command } => kube::execute(command, &mut out),
     }
 }

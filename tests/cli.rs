@@ -255,6 +255,10 @@ fn help_names_what_there_is() {
         (&["run", "--help"][..], &["SIGTERM", "SIGHUP"][..]),
         (&["journal", "--help"][..], &["tail", "verify", "stats"][..]),
         (
+            &["top", "--help"][..],
+            &["--once", "--json", "--interval", "--namespace", "NO_COLOR"][..],
+        ),
+        (
             &["journal", "tail", "--help"][..],
             &["--from", "--follow", "--json", "--directory", "--namespace"][..],
         ),

@@ -54,6 +54,7 @@ const CRATES: &[(&[&str], Places)] = &[
         Places::Only(&["stack", "proxy", "app"]),
     ),
     (&["rdkafka"], Places::Only(&["journal/kafka"])),
+    (&["ratatui"], Places::Only(&["cli/top"])),
     // The protocol does no input and output: it takes bytes and gives bytes.
     (&["tokio", "tokio_util"], Places::AllBut(&["protocol"])),
 ];

@@ -6,6 +6,8 @@ mod manifests;
 mod settings;
 mod webhook;
 
+pub(super) use drain::reachable;
+
 use clap::Subcommand;
 use std::io::Write;
 use std::process::ExitCode;

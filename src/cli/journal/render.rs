@@ -266,7 +266,7 @@ pub(super) fn bytes_field(name: &str, bytes: &[u8]) -> (String, Value) {
 
 /// Milliseconds since the Unix epoch as RFC 3339, UTC. Days are turned into a
 /// date in years that begin in March, so that a leap day is a year's last.
-pub(super) fn time(ms: u64) -> String {
+pub(in super::super) fn time(ms: u64) -> String {
     const DAYS_PER_ERA: u64 = 146_097; // 400 years
     const MARCH_OF_YEAR_0: u64 = 719_468; // days before 1970
     let (seconds, ms) = (ms / 1000, ms % 1000);

@@ -82,7 +82,8 @@ async fn wait(admin: SocketAddr, limit: Duration) -> anyhow::Result<u64> {
     }
 }
 
-fn reachable(address: SocketAddr) -> SocketAddr {
+/// Where one that listens on `address` is asked from the same host.
+pub(in crate::cli) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
