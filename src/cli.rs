@@ -7,11 +7,14 @@ mod directory;
 mod dlq;
 pub mod journal;
 mod kube;
+mod replicate;
 mod run;
 
 use crate::app;
 use crate::config::{Backend, Config, Property, SourceJournal};
 use crate::journal::KafkaOptions;
+use crate::platform::Platform;
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use directory::Place;
 use std::io::Write;
@@ -97,6 +100,9 @@ enum Command {
         #[command(subcommand)]
         command: dlq::Command,
     },
+    /// Have this region's data copied to the others
+    #[command(after_help = replicate::EXAMPLES)]
+    Replicate(replicate::Options),
     /// Put the sidecar into pods of Kubernetes
     Kube {
         #[command(subcommand)]
@@ -180,6 +186,7 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Check(options) => check::check(file, options, &mut out),
         Command::Journal { command } => execute_journal(command, file, &mut out),
         Command::Dlq { command } => dlq::execute(command, file, &mut out),
+        Command::Replicate(options) => replicate::execute(options, file, &mut out),
         Command::Kube { command } => kube::execute(command, &mut out),
     }
 }
@@ -322,6 +329,20 @@ fn check_properties(brokers: &[String], properties: &[Property]) -> Result<(), S
         ..KafkaOptions::new(brokers.join(","), "topic")
     };
     options.check().map_err(|error| error.to_string())
+}
+
+/// Runs what talks to a datastore.
+fn run_locally<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    tokio::task::LocalSet::new().block_on(&runtime, task)
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    Platform::system().clock.now_ms()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -46,6 +46,8 @@ use crate::mutation::operation::Kind;
 use crate::mutation::v1;
 
 mod decide;
+mod filling;
+mod floor;
 mod own;
 mod snapshot;
 
@@ -156,6 +158,8 @@ struct Undo {
     flushed: Option<HashMap<u32, Version>>,
     /// The counters that were added to, once for each time.
     counted: Vec<KeyId>,
+    /// The keys a change was remembered of, likewise.
+    remembered: Vec<KeyId>,
 }
 
 /// How the state of one namespace, or of one partition of it, comes about.
@@ -172,6 +176,10 @@ pub struct Engine {
     /// Keys that the own region's commands have changed together with one: what
     /// is wrong with it is wrong with them.
     companions: KeyMap<Vec<(u32, Bytes)>>,
+    /// Where other regions' data is being copied to this one.
+    filling: filling::Filling,
+    /// Changes that are older are forgotten.
+    horizon: u64,
     undo: Option<Undo>,
     /// When each database was last emptied.
     flushed: HashMap<u32, Version>,
@@ -221,6 +229,8 @@ impl Engine {
             included: KeyMap::default(),
             told: KeyMap::default(),
             companions: KeyMap::default(),
+            filling: Default::default(),
+            horizon: 0,
             undo: None,
             flushed: HashMap::new(),
             writers: Writers::default(),
@@ -264,6 +274,7 @@ impl Engine {
         for id in undo.counted {
             self.counters.get_mut(&id).and_then(Vec::pop);
         }
+        self.filling.take_back(undo.remembered);
     }
 
     fn key(&mut self, id: KeyId) -> &mut KeyState {
@@ -325,6 +336,9 @@ impl Engine {
             causes: Some(SmallVec::new()),
         });
         due.at = due.at.max(self.now + delay);
+        if reason == Reason::Bootstrap {
+            due.reason = reason;
+        }
         match (cause, &mut due.causes) {
             (Some(cause), Some(causes)) => causes.push(cause),
             _ => due.causes = None,
@@ -357,7 +371,8 @@ impl Engine {
         let is_ready = |(id, due): (&KeyId, &Due)| {
             let state = self.keys.get(id);
             let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
-            let waits = unsettled || self.again.contains_key(id);
+            let is_part = due.reason != Reason::Bootstrap && self.may_be_part(*id);
+            let waits = unsettled || self.again.contains_key(id) || is_part;
             (due.at <= now && !waits).then_some(*id)
         };
         let ready: Vec<KeyId> = self.due.iter().filter_map(is_ready).take(count).collect();
@@ -508,6 +523,7 @@ impl Engine {
 
     /// Forgets what is older than all that can still come: changes before `hlc`.
     pub(super) fn forget(&mut self, hlc: u64) {
+        self.forget_before(hlc);
         let (due, again) = (&self.due, &self.again);
         self.keys.retain(|id, state| {
             hlc <= state.newest().hlc.max(state.overwritten.snapshot)

@@ -28,6 +28,8 @@ pub struct Store {
     /// How often each key was changed.
     pub changes: HashMap<Vec<u8>, u64>,
     pub checkpoints: BTreeMap<String, String>,
+    /// What the leader is asked for.
+    pub asked: Option<String>,
     /// Who leads, and until when (virtual milliseconds).
     pub lease: Option<(u64, u64)>,
 }

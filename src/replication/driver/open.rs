@@ -43,6 +43,8 @@ impl<T: Target> Driver<T> {
         }
         let before = milliseconds(oldest).min(self.now_ms());
         let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
+        self.engine.forget_before(since);
+        self.bootstrap = Bootstrap::of(&known);
         for (name, text) in &known {
             if let Some(checkpoint) = Checkpoint::parse(text)
                 && let Some((name, partition)) = name.rsplit_once('/')
@@ -174,6 +176,7 @@ impl<T: Target> Driver<T> {
     pub(super) fn receive(&mut self) -> bool {
         self.engine.now = self.started.elapsed();
         self.take_opened();
+        self.note_filling();
         let mut any = false;
         for at in 0..self.own.len() {
             while let Some(found) = self.own[at].try_next() {

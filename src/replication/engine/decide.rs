@@ -318,6 +318,8 @@ impl Engine {
             let counted = self.counted(change, operation.delta);
             self.count(id, counted);
         }
+        let place = (change.region, change.offset);
+        self.remember(place, change.version, database, arguments, operation);
         if verdict == Verdict::Twice {
             let key = slice_of(arguments, operation.key);
             let cut = self.operations_of(arguments);

@@ -41,6 +41,8 @@ impl Engine {
             let known = included.iter().find(|(other, _)| *other == region);
             known.map_or(Offset::MAX, |(_, through)| *through)
         };
+        // What it has of the key, it has without what was before.
+        let is_part = self.may_be_part(id);
         let state = self.keys.entry(id).or_default();
         if version < state.overwritten && self.sabotage != Sabotage::NoVersions {
             decision.older += 1;
@@ -58,7 +60,7 @@ impl Engine {
             let is_uncovered = mark.region != change.region
                 && mark.kinds & not_counters != 0
                 && through(mark.region) <= mark.offset;
-            is_lost |= is_uncovered;
+            is_lost |= is_uncovered && !is_part;
             is_conflict |= is_uncovered && mark.region == OWN;
         }
         let in_flight = self.writers.any_unsettled(&state.unsettled);
@@ -84,6 +86,10 @@ impl Engine {
                 .filter(|one| written < one.version && through(one.region) <= one.offset);
             missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
         });
+        let again = match is_part {
+            true => self.made_again(id, through),
+            false => Vec::new(),
+        };
         let state = self.key(id);
         state.overwritten = version.max(state.overwritten);
         state.written = written.max(state.written);
@@ -92,6 +98,7 @@ impl Engine {
         decision
             .commands
             .push(self.restore(database, snapshot, change));
+        decision.commands.extend(again);
         if added != 0 {
             decision.commands.push(Command {
                 database,
