@@ -75,9 +75,10 @@ impl Bootstrap {
         self.progress.as_ref().is_some_and(Progress::is_running)
     }
 
-    /// What is to be kept with the checkpoints, if there is anything new.
-    pub(super) fn saved(&mut self) -> Vec<(String, String)> {
-        if !std::mem::take(&mut self.is_dirty) {
+    /// What is to be kept with the checkpoints, if there is anything new: until
+    /// [`Bootstrap::is_kept`].
+    pub(super) fn to_keep(&self) -> Vec<(String, String)> {
+        if !self.is_dirty {
             return Vec::new();
         }
         let filling = u8::from(self.is_filling).to_string();
@@ -88,6 +89,11 @@ impl Bootstrap {
                 .map(|known| (PROGRESS.to_owned(), known.format())),
         );
         saved
+    }
+
+    /// Notes that it is.
+    pub(super) fn is_kept(&mut self) {
+        self.is_dirty = false;
     }
 
     /// Counts the keys that were told, and notes how far it is.
@@ -272,16 +278,16 @@ impl<T: Target> Driver<T> {
                 through.is_some_and(|through| *end <= *through)
             })
         };
+        // Who has noted it once goes by it until it is over, whoever leads here.
         let regions = (1..self.engine.regions as u8).map(RegionId);
-        let noted: Vec<String> = regions
-            .filter(|region| has_noted(*region))
-            .map(|region| self.engine.names[region.0 as usize].clone())
-            .collect();
-        if let Some(progress) = &mut self.bootstrap.progress
-            && progress.noted != noted
-        {
-            progress.noted = noted;
-            self.bootstrap.is_dirty = true;
+        for region in regions.filter(|region| has_noted(*region)) {
+            let name = &self.engine.names[region.0 as usize];
+            if let Some(progress) = &mut self.bootstrap.progress
+                && !progress.noted.contains(name)
+            {
+                progress.noted.push(name.clone());
+                self.bootstrap.is_dirty = true;
+            }
         }
     }
 

@@ -59,12 +59,13 @@ impl<T: Target> Driver<T> {
         }
         self.engine.own_flushed |= any;
         let mut checkpoints = self.checkpoints(&counts);
-        checkpoints.extend(self.bootstrap.saved());
+        checkpoints.extend(self.bootstrap.to_keep());
         counts.clear();
         self.target.watch(&[]).await?;
         match self.target.commit(&[], &checkpoints).await? {
             Committed::Done(_) => {
                 self.acknowledge();
+                self.bootstrap.is_kept();
                 Ok(())
             }
             Committed::Raced | Committed::Refused(..) => Err(TargetError::Superseded),
