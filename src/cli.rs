@@ -9,6 +9,7 @@ pub mod journal;
 mod kube;
 mod replicate;
 mod run;
+mod verify;
 
 use crate::app;
 use crate::config::{Backend, Config, Property, SourceJournal};
@@ -103,6 +104,10 @@ enum Command {
     /// Have this region's data copied to the others
     #[command(after_help = replicate::EXAMPLES)]
     Replicate(replicate::Options),
+    /// Compare this region's datastore with another region's, key by key; exit
+    /// code 1 where they differ
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::Options),
     /// Put the sidecar into pods of Kubernetes
     Kube {
         #[command(subcommand)]
@@ -187,6 +192,7 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Journal { command } => execute_journal(command, file, &mut out),
         Command::Dlq { command } => dlq::execute(command, file, &mut out),
         Command::Replicate(options) => replicate::execute(options, file, &mut out),
+        Command::Verify(options) => verify::execute(options, file, &mut out),
         Command::Kube { command } => kube::execute(command, &mut out),
     }
 }

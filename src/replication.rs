@@ -15,6 +15,7 @@
 //! | `letters` | what was not applied |
 //! | `outlet` | snapshots and progress in the own journal |
 //! | `request` | what the command line asks the leader for, and how far it is |
+//! | `verify` | compares two regions' datastores |
 //! | `checkpoint` | how far it is, kept in the datastore with what is applied |
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ mod outlet;
 pub mod policy;
 pub mod request;
 pub mod target;
+pub mod verify;
 mod version;
 mod writers;
 

@@ -129,6 +129,18 @@ impl Memcached {
         last.ok_or_else(|| TargetError::Away("no reply".to_owned()))
     }
 
+    /// Which of the keys exist.
+    pub(in crate::replication) async fn exist(
+        &mut self,
+        keys: &[DatabaseKey],
+    ) -> Result<Vec<bool>, TargetError> {
+        for (_, key) in keys {
+            self.cache.get(OWN_ZONE, key, "s");
+        }
+        let replies = self.exchange().await?;
+        Ok(replies.iter().map(|one| one.said() == Said::Done).collect())
+    }
+
     /// Tries to write the lease; whether it was.
     async fn write_lease(&mut self, condition: Condition) -> Result<bool, TargetError> {
         let item = Item {

@@ -14,6 +14,7 @@ use crate::datastore::client::{Client, elements, error, text};
 use crate::replication::OWN_KEYS;
 use crate::replication::engine::Command;
 
+mod ask;
 mod desk;
 mod scan;
 
