@@ -115,7 +115,7 @@ fn errors_say_what_to_do() {
         ),
         (
             &replicator,
-            "verify --with redis://h:1 --settle -1",
+            "verify --with redis://h:1 --settle=-1",
             2,
             "--settle",
         ),

@@ -133,10 +133,26 @@ impl Writing {
     }
 }
 
-/// Equal by the command line; how many keys.
+/// Equal by the command line; how many keys. If not, what the journals have of
+/// keys that differ is shown.
 fn assert_equal(from: &Region, with: &Region) -> u64 {
     let url = with.redis.url();
-    verify(&from.sidecar, &["--with", &url, "--tolerance", "3"]).assert_equal()
+    let found = verify(&from.sidecar, &["--with", &url, "--tolerance", "3"]);
+    for (key, said) in found.of("difference").iter().take(3) {
+        println!("{key}: {said}");
+        for (name, region) in [("from", from), ("with", with)] {
+            let tail = region.sidecar.command(&["journal", "tail"]);
+            let tail = text(&tail.stdout);
+            let word = format!("{key} ");
+            for line in tail
+                .lines()
+                .filter(|line| format!("{line} ").contains(&word))
+            {
+                println!("{name}: {}", line.chars().take(300).collect::<String>());
+            }
+        }
+    }
+    found.assert_equal()
 }
 
 fn count(region: &Region) -> u64 {

@@ -214,8 +214,10 @@ impl<T: Target> Driver<T> {
     pub(super) async fn catch_up(&mut self) {
         self.engine.now = self.started.elapsed();
         let deadline = Instant::now() + CATCH_UP;
+        let mut is_whole = true;
         for at in 0..self.own.len() {
             let Ok(end) = self.own[at].end().await else {
+                is_whole = false;
                 continue;
             };
             while self.own[at].next < end {
@@ -226,11 +228,15 @@ impl<T: Target> Driver<T> {
                         source = self.own[at].name,
                         "the own journal can't be read to its end; going on without"
                     );
+                    is_whole = false;
                     break;
                 };
                 let partition = self.own[at].partition;
                 self.note_own(partition, found);
             }
+        }
+        if is_whole {
+            self.engine.is_caught_up();
         }
     }
 }

@@ -9,17 +9,22 @@
 //!   are made again on top of it, those of this region and of others. They are
 //!   remembered for that until the copying region has applied them.
 //!
+//! - a change of its own that may have come to nothing, as the key was not there
+//!   yet, has the key told: the datastore's WATCH does not see such a one, so it may
+//!   have been executed before the snapshot was restored. Others that have the key
+//!   make it.
+//!
 //! A key whose last overwrite is known is no part: the rest of it was overwritten.
 //! Which keys a region had before is not known, so one that has all its data goes
 //! by the same rules, at no harm but a delay.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
 use super::super::keys::{KeyId, KeyMap};
 use super::super::version::{RegionId, Version};
-use super::{Command, Engine};
+use super::{Command, Engine, Reason};
 use crate::journal::Offset;
 use crate::mutation::operation::{Kind, Operation};
 
@@ -28,6 +33,13 @@ const OF_KEY_MAX: usize = super::COUNTED_MAX;
 
 /// What is remembered at most, of all keys.
 const CHANGES_MAX: usize = 200_000;
+
+/// Commands that change their key whatever it holds, or fail: a transaction that
+/// watches the key fails with them.
+const ALWAYS_CHANGE: [&str; 14] = [
+    "SET", "MSET", "SETEX", "PSETEX", "GETSET", "APPEND", "INCR", "INCRBY", "DECR", "DECRBY",
+    "HSET", "HINCRBY", "RPUSH", "LPUSH",
+];
 
 /// A change that a snapshot may lack.
 #[derive(Debug, Clone)]
@@ -48,6 +60,8 @@ pub(super) struct Filling {
     through: Option<HashMap<RegionId, Offset>>,
     changes: KeyMap<Vec<Remembered>>,
     count: usize,
+    /// Keys that were restored since the own journal was last read to its end.
+    restored: HashSet<KeyId>,
 }
 
 impl Filling {
@@ -90,6 +104,30 @@ impl Engine {
                 self.filling.through = through;
                 self.filling.prune();
             }
+        }
+    }
+
+    /// Notes that a key that may have been a part is about to be restored.
+    pub(super) fn restores(&mut self, id: KeyId) {
+        self.filling.restored.insert(id);
+    }
+
+    /// The own journal was read to its end: what comes now was executed later.
+    pub(in super::super) fn is_caught_up(&mut self) {
+        self.filling.restored.clear();
+    }
+
+    /// Has a key told that was restored and then turns out to have been changed by
+    /// a command that perhaps found nothing to change.
+    pub(super) fn notice_own(&mut self, database: u32, arguments: &[Bytes], key: &Bytes) {
+        if self.filling.restored.is_empty() {
+            return;
+        }
+        let id = KeyId::of(database, key);
+        let name = arguments.first().map_or(&[][..], |name| &name[..]);
+        let changes = |one: &&str| name.eq_ignore_ascii_case(one.as_bytes());
+        if self.filling.restored.contains(&id) && !ALWAYS_CHANGE.iter().any(|one| changes(&one)) {
+            self.tell_surely(database, key, Reason::Overlap);
         }
     }
 

@@ -305,6 +305,7 @@ impl Engine {
                     }
                 }
                 self.own_operation(place, database, version, operation, &key, sequence);
+                self.notice_own(database, arguments, &key);
                 self.remember((OWN, place.1), version, database, arguments, operation);
             }
         }

@@ -87,7 +87,10 @@ impl Engine {
             missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
         });
         let again = match is_part {
-            true => self.made_again(id, through),
+            true => {
+                self.restores(id);
+                self.made_again(id, through)
+            }
             false => Vec::new(),
         };
         let state = self.key(id);
