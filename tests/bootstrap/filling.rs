@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::regions::{
-    DEADLINE, Region, regions, start, status, text, until_known, until_led, verify,
+    DEADLINE, Region, options, regions, start, status, text, until_known, until_led, verify,
 };
 use super::support::resp::encode;
-use super::support::{Client, Random, Redis, until};
+use super::support::{Client, Random, Redis, Sidecar, SidecarOptions, until};
 
 /// Of each type so many keys, in each of two databases.
 const KEYS: usize = 1_700;
@@ -231,11 +231,43 @@ fn an_empty_region_is_filled_while_clients_write_in_both() {
     );
 }
 
+/// Changes values so often that the journal does not have the first changes any
+/// more: whoever reads it begins in the middle of them.
+fn forget_the_beginning(region: &Region) {
+    let mut client = region.sidecar.client();
+    until("the first records to be removed", DEADLINE, || {
+        for key in 0..100 {
+            client.command(&["RPUSH", &format!("list:{key}"), "more"]);
+            client.command(&["APPEND", &format!("string:{key}"), "more"]);
+            client.command(&["HINCRBY", &format!("hash:{key}"), "count", "1"]);
+        }
+        let tail = region.sidecar.command(&["journal", "stats", "--json"]);
+        let stats: serde_json::Value = serde_json::from_slice(&tail.stdout).expect("an object");
+        let first = stats["first_offset"].as_u64();
+        (0 < first.unwrap_or_else(|| panic!("{stats}"))).then_some(())
+    });
+}
+
 #[test]
 fn a_killed_leader_goes_on_where_it_was() {
     let redis = [Redis::start(), Redis::start()];
     let keys = fill(&redis[0]) as u64;
-    let [mut eu, us] = regions(redis);
+    let all = options(
+        SidecarOptions::new(&redis[0]),
+        SidecarOptions::new(&redis[1]),
+    );
+    let [eu_redis, us_redis] = redis;
+    let [eu_options, us_options] = all;
+    let small = "segment_bytes = \"16KiB\"\nretention_bytes = \"32KiB\"";
+    let mut eu = Region {
+        sidecar: Sidecar::with(eu_options.journal(small)),
+        redis: eu_redis,
+    };
+    forget_the_beginning(&eu);
+    let us = Region {
+        sidecar: Sidecar::with(us_options),
+        redis: us_redis,
+    };
     until_led(&eu.sidecar);
     let asked = ["replicate", "--bootstrap", "--no-wait", "--rate", "5000"];
     let output = eu.sidecar.command(&asked);

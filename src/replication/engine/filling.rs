@@ -125,8 +125,9 @@ impl Engine {
         }
         let id = KeyId::of(database, key);
         let name = arguments.first().map_or(&[][..], |name| &name[..]);
-        let changes = |one: &&str| name.eq_ignore_ascii_case(one.as_bytes());
-        if self.filling.restored.contains(&id) && !ALWAYS_CHANGE.iter().any(|one| changes(&one)) {
+        let mut always = ALWAYS_CHANGE.iter();
+        let is_sure = always.any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
+        if self.filling.restored.contains(&id) && !is_sure {
             self.tell_surely(database, key, Reason::Overlap);
         }
     }

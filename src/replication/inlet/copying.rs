@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::Progress;
 use crate::journal::Offset;
 
 /// How far each partition of each region's journal is applied, by name.
@@ -18,7 +19,7 @@ pub struct Copying {
     /// It is over when all before this is applied.
     until: Option<Offset>,
     /// What was said of progress at places that are not applied.
-    said: VecDeque<(Offset, Vec<(String, u32, Offset)>)>,
+    said: VecDeque<(Offset, Progress)>,
     through: Through,
 }
 
@@ -29,14 +30,14 @@ impl Copying {
         offset: Offset,
         applied: Offset,
         copying: Option<bool>,
-        progress: &[(String, u32, Offset)],
+        progress: &Progress,
     ) {
         match copying {
             None => return,
             Some(true) => {
                 self.is_running = true;
                 self.until = None;
-                self.said.push_back((offset, progress.to_vec()));
+                self.said.push_back((offset, progress.clone()));
             }
             Some(false) => self.until = self.until.or(Some(offset)),
         }
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn it_begins_when_read_and_ends_when_applied() {
         let mut copying = Copying::default();
-        let progress = |offset| [("us".to_owned(), 0, offset)];
+        let progress = |offset| vec![("us".to_owned(), 0, offset)];
         let known = |copying: &Copying| {
             let through = copying.through()?;
             Some(through.get(&("us".to_owned(), 0)).copied())
