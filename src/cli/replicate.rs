@@ -184,15 +184,18 @@ impl Asking<'_> {
 
     async fn follow(&mut self, desk: &mut impl Desk, id: u64) -> anyhow::Result<ExitCode> {
         let mut line = Line::new(self.options.json, std::io::stdout().is_terminal());
-        let asked_at = Instant::now();
+        let mut seen_at = Instant::now();
         let mut is_seen = false;
         loop {
             // The datastore may be away for a while; the leader waits for it, too.
-            let found = known(desk).await.unwrap_or_default();
-            let found = found.filter(|found| found.id == id);
-            match &found {
+            let Ok(found) = known(desk).await else {
+                seen_at = Instant::now();
+                tokio::time::sleep(LOOK).await;
+                continue;
+            };
+            match &found.filter(|found| found.id == id) {
                 Some(progress) if progress.is_running() => {
-                    is_seen = true;
+                    (is_seen, seen_at) = (true, Instant::now());
                     let is_stale = progress.at_ms + 15_000 < now_ms();
                     let is_led = !is_stale || desk.is_led().await.unwrap_or(false);
                     line.show(progress, is_led, self.out)?;
@@ -204,7 +207,11 @@ impl Asking<'_> {
                         _ => ExitCode::SUCCESS,
                     });
                 }
-                None if !is_seen && TAKEN_UP < asked_at.elapsed() => bail!(
+                None if is_seen && TAKEN_UP < seen_at.elapsed() => bail!(
+                    "the copying has ended: what is known of it is gone from the datastore, which \
+                     a client has emptied, or another request has taken its place"
+                ),
+                None if TAKEN_UP < seen_at.elapsed() => bail!(
                     "the leading replicator has not taken it up within {} s; is it of this \
                      version, and is this the host and the configuration it runs with?",
                     TAKEN_UP.as_secs()

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const PROGRESS: &str = ":bootstrap";
 
 /// Keys a second, where nothing else is asked for. Each key that is told is
-/// remembered for a minute or so by every region.
-pub const RATE: u64 = 5_000;
+/// remembered for a minute or so by every region, in 0.9 KiB as measured: 110 MiB.
+pub const RATE: u64 = 2_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

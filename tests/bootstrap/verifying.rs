@@ -153,6 +153,10 @@ fn samples_are_the_same_on_both_sides_and_prefixes_are_kept_to() {
     }
     let both = run(&eu, &us, &["--prefix", "both:"]);
     assert_eq!(both.assert_equal(), 400);
+    let file = us.sidecar.config();
+    let file = file.to_str().expect("UTF-8");
+    let by_file = verify(&eu.sidecar, &["--with", file, "--prefix", "both:"]);
+    assert_eq!(by_file.assert_equal(), 400);
     let here = run(&eu, &us, &["--prefix", "us:"]);
     assert_eq!(here.summary["missing_here"], 400);
 }
