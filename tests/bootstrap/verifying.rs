@@ -192,4 +192,28 @@ fn what_is_not_replicated_is_left_out_and_what_is_on_its_way_does_not_count() {
         verify(&us.sidecar, &["--with", &eu.redis.url()]).assert_equal(),
         500
     );
+    // Of a region that does not replicate some keys by value.
+    let mut there = eu.redis.client();
+    for line in ["SET local:a v", "SET volatile:a v", "SET wal-sidecar:a v"] {
+        run(&mut there, line);
+    }
+    let found = verify(&us.sidecar, &["--with", &eu.redis.url()]);
+    assert_eq!(found.summary["missing_here"], 2);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("sidecar.toml");
+    let config = std::fs::read_to_string(us.sidecar.config()).expect("it is there");
+    let prefixes = [("local:", "off"), ("volatile:", "invalidate")].map(|(prefix, mode)| {
+        format!("[[namespace.prefix]]\nprefix = {prefix:?}\nreplicate = {mode:?}\n")
+    });
+    std::fs::write(&file, config + &prefixes.concat()).expect("written");
+    let output = std::process::Command::new(super::support::sidecar::binary())
+        .args(["verify", "--with", &eu.redis.url(), "--config"])
+        .arg(&file)
+        .output()
+        .expect("run the binary");
+    let said = super::regions::text(&output.stdout);
+    assert!(
+        output.status.success() && said.contains(": 500 equal, 0 diff"),
+        "{said}"
+    );
 }
