@@ -30,7 +30,10 @@ mod options;
 mod replicator;
 mod worker;
 
-pub use options::{kafka as kafka_options, remote as remote_options};
+pub use options::{
+    checkpoints as checkpoints_file, datastore as datastore_options, kafka as kafka_options,
+    remote as remote_options, replication as replication_policy, servers as servers_options,
+};
 
 use health::Status;
 use namespace::Namespace;

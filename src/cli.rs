@@ -7,12 +7,16 @@ mod directory;
 mod dlq;
 pub mod journal;
 mod kube;
+mod replicate;
 mod run;
 mod top;
+mod verify;
 
 use crate::app;
 use crate::config::{Backend, Config, Property, SourceJournal};
 use crate::journal::KafkaOptions;
+use crate::platform::Platform;
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use directory::Place;
 use std::io::Write;
@@ -102,6 +106,13 @@ enum Command {
     /// letters, traffic, journals
     #[command(after_help = top::EXAMPLES)]
     Top(top::Options),
+    /// Have this region's data copied to the others
+    #[command(after_help = replicate::EXAMPLES)]
+    Replicate(replicate::Options),
+    /// Compare this region's datastore with another region's, key by key; exit
+    /// code 1 where they differ
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::Options),
     /// Put the sidecar into pods of Kubernetes
     Kube {
         #[command(subcommand)]
@@ -190,6 +201,8 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             drop(out);
             top::execute(options, file)
         }
+        Command::Replicate(options) => replicate::execute(options, file, &mut out),
+        Command::Verify(options) => verify::execute(options, file, &mut out),
         Command::Kube { command } => kube::execute(command, &mut out),
     }
 }
@@ -332,6 +345,20 @@ fn check_properties(brokers: &[String], properties: &[Property]) -> Result<(), S
         ..KafkaOptions::new(brokers.join(","), "topic")
     };
     options.check().map_err(|error| error.to_string())
+}
+
+/// Runs what talks to a datastore.
+fn run_locally<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    tokio::task::LocalSet::new().block_on(&runtime, task)
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    Platform::system().clock.now_ms()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -14,6 +14,8 @@
 //! | `policy` | which keys are replicated, and how |
 //! | `letters` | what was not applied |
 //! | `outlet` | snapshots and progress in the own journal |
+//! | `request` | what the command line asks the leader for, and how far it is |
+//! | `verify` | compares two regions' datastores |
 //! | `checkpoint` | how far it is, kept in the datastore with what is applied |
 
 use std::sync::Arc;
@@ -34,7 +36,9 @@ pub mod letters;
 mod metrics;
 mod outlet;
 pub mod policy;
+pub mod request;
 pub mod target;
+pub mod verify;
 mod version;
 mod writers;
 

@@ -95,6 +95,7 @@ fn one_of_each() -> Vec<Record> {
                 result: Some(Resolved::Rejected(Rejected {
                     reason: "WRONGTYPE no".to_owned(),
                 })),
+                ..Default::default()
             }),
         ),
         record(
@@ -106,6 +107,7 @@ fn one_of_each() -> Vec<Record> {
                     reason: "script".to_owned(),
                     keys: vec![Bytes::from_static(b"\xfe")],
                 })),
+                ..Default::default()
             }),
         ),
         record(

@@ -349,6 +349,7 @@ fn memory_does_what_a_test_says() {
     let memory = Arc::new(MemoryJournal::new(MemoryOptions {
         inbox_bytes_max: 10,
         held: true,
+        ..MemoryOptions::default()
     }));
     let journal = Journal::Memory(Arc::clone(&memory));
     let mut appender = journal.appender();

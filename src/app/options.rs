@@ -166,13 +166,14 @@ pub(super) fn listen(address: &ListenAddress) -> Address {
 
 /// Where a replicator keeps its checkpoints that can't in the datastore. Names
 /// of namespaces begin otherwise.
-pub(super) fn checkpoints(config: &Config, namespace: &config::Namespace) -> PathBuf {
+pub fn checkpoints(config: &Config, namespace: &config::Namespace) -> PathBuf {
     config
         .journal_directory("_checkpoints")
         .join(&namespace.name)
 }
 
-pub(super) fn datastore(namespace: &config::Namespace) -> datastore::Options {
+/// How the datastore of a namespace is reached, where it is one server.
+pub fn datastore(namespace: &config::Namespace) -> datastore::Options {
     server(namespace, namespace.upstream.first())
 }
 
@@ -183,7 +184,7 @@ pub(super) fn ring(namespace: &config::Namespace) -> Option<RingOptions> {
 }
 
 /// The servers of a namespace, be it one.
-pub(super) fn servers(namespace: &config::Namespace) -> RingOptions {
+pub fn servers(namespace: &config::Namespace) -> RingOptions {
     let zone = |zone: &config::Upstreams| {
         let servers = zone.0.iter().map(|upstream| Server {
             options: server(namespace, upstream),
@@ -280,7 +281,7 @@ pub(super) fn policy(namespace: &config::Namespace) -> Policy {
 }
 
 /// Which keys of a namespace are replicated, and how.
-pub(super) fn replication(namespace: &config::Namespace) -> replication::policy::Policy {
+pub fn replication(namespace: &config::Namespace) -> replication::policy::Policy {
     let of = |mode: config::Replicate, ttl_min: Duration| replication::policy::KeyPolicy {
         mode: match mode {
             config::Replicate::Value => replication::policy::Mode::Value,

@@ -21,7 +21,7 @@ mod render;
 mod sequences;
 pub mod topic;
 
-pub(super) use render::{letter_json, letter_line, time};
+pub(super) use render::{bytes_field, letter_json, letter_line, time};
 
 /// How often a journal that is followed is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);

@@ -234,6 +234,16 @@ pub(super) fn tcp_listen(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+impl Upstream {
+    /// Reads a datastore's URL. Messages never repeat its user and password.
+    pub fn parse(url: &str) -> Result<Upstream, String> {
+        upstream(&Node {
+            at: super::position::Position::Line(0),
+            value: Value::String(url.to_owned()),
+        })
+    }
+}
+
 /// Reads a datastore's URL. Messages never repeat its user and password.
 pub(super) fn upstream(node: &Node) -> Result<Upstream, String> {
     let Value::String(text) = &node.value else {

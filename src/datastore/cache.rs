@@ -19,6 +19,7 @@ use connection::Connection;
 pub use reply::{Reply, Said};
 
 mod connection;
+pub mod dump;
 mod reply;
 
 /// A server that was left out is tried this often.
@@ -89,6 +90,12 @@ impl Cache {
     /// How many zones there are; the first is the own one.
     pub fn zones(&self) -> usize {
         self.zones.len()
+    }
+
+    /// The servers of the own zone.
+    pub fn servers(&self) -> impl Iterator<Item = &super::Options> {
+        let own = self.zones.first().into_iter();
+        own.flat_map(|zone| zone.nodes.iter().map(Connection::options))
     }
 
     /// Asks for a key; `wanted` are the flags of `mg`, as in `v f t`.

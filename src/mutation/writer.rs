@@ -209,18 +209,21 @@ impl Writer {
     }
 
     /// Encodes a heartbeat that says how far other regions' changes have been
-    /// applied, and returns its sequence.
+    /// applied and whether the own region's data is being copied to them;
+    /// returns its sequence.
     pub fn progress(
         &mut self,
         out: &mut RecordBatch,
         now_ms: u64,
         applied: Vec<v1::Applied>,
+        copying: bool,
     ) -> u64 {
         let sequence = self.settled.take_settled();
         let header = self.header(sequence, now_ms, 0);
         let heartbeat = v1::Heartbeat {
             unacknowledged: Vec::new(),
             applied,
+            copying: Some(copying),
         };
         self.template.progress(out, header, &heartbeat);
         sequence

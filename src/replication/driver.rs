@@ -23,18 +23,20 @@ use super::letters::Letters;
 use super::metrics::{Metrics, SourceMetrics};
 use super::outlet::Outlet;
 use super::target::{Committed, DatabaseKey, Target, TargetError};
-use super::version::{OWN, Partition, RegionId, Version};
+use super::version::{OWN, Partition, RegionId};
 use super::{Options, Source};
 use crate::mutation::clock::{COUNTER_BITS, milliseconds};
 use crate::mutation::{Writer, WriterOptions, v1};
 
 mod apply;
+mod bootstrap;
 mod letters;
 mod open;
 mod tell;
 mod timers;
 
 use apply::Chosen;
+use bootstrap::Bootstrap;
 use open::Opened;
 
 /// Changes that wait to be applied, of one partition.
@@ -70,14 +72,6 @@ const RACES_MAX: u32 = 12;
 
 /// How long a change waits for what is under way.
 const WAIT: Duration = Duration::from_millis(2);
-
-/// How old the value of a key is that no change is known of: older than any.
-const FLOOR: Version = Version {
-    hlc: 1 << COUNTER_BITS,
-    writer: 0,
-    snapshot: 0,
-    teller: 0,
-};
 
 /// The first pause after the datastore failed.
 const BACKOFF: Duration = Duration::from_millis(20);
@@ -117,6 +111,7 @@ pub struct Driver<T> {
     pub(super) metrics: Metrics,
     letters: Option<Letters>,
     conflicts: Option<Letters>,
+    bootstrap: Bootstrap,
     /// What was last written of how far it is.
     told: HashMap<(String, u32), u64>,
     notify: Rc<Notify>,
@@ -186,6 +181,7 @@ impl<T: Target> Driver<T> {
             metrics: Metrics::new(&options.namespace),
             letters: open_letters(options.dead_letters.as_deref()),
             conflicts: open_letters(options.conflicts.as_deref()),
+            bootstrap: Bootstrap::default(),
             told: HashMap::new(),
             notify: Rc::new(Notify::new()),
             started: now,
@@ -324,6 +320,7 @@ impl<T: Target> Driver<T> {
             return Ok(worked);
         }
         worked |= self.tell_due().await?;
+        worked |= self.copy().await?;
         worked |= self.apply_again().await?;
         for (_, inlet, metrics) in &mut self.inlets {
             let before = inlet.queue.len();
@@ -334,6 +331,9 @@ impl<T: Target> Driver<T> {
         }
         let chosen = self.choose();
         if chosen.is_empty() {
+            if self.engine.has_fresh() {
+                self.catch_up().await;
+            }
             return Ok(worked);
         }
         self.apply(chosen).await?;

@@ -46,6 +46,9 @@ use crate::mutation::operation::Kind;
 use crate::mutation::v1;
 
 mod decide;
+mod filling;
+mod floor;
+mod fresh;
 mod included;
 mod own;
 mod snapshot;
@@ -153,6 +156,8 @@ struct Undo {
     flushed: Option<HashMap<u32, Version>>,
     /// The counters that were added to, once for each time.
     counted: Vec<KeyId>,
+    /// The keys a change was remembered of, likewise.
+    remembered: Vec<KeyId>,
 }
 
 /// How the state of one namespace, or of one partition of it, comes about.
@@ -169,6 +174,10 @@ pub struct Engine {
     /// Keys that the own region's commands have changed together with one: what
     /// is wrong with it is wrong with them.
     companions: KeyMap<Vec<(u32, Bytes)>>,
+    /// Where other regions' data is being copied to this one.
+    filling: filling::Filling,
+    /// Changes that are older are forgotten.
+    horizon: u64,
     undo: Option<Undo>,
     /// When each database was last emptied.
     flushed: HashMap<u32, Version>,
@@ -183,6 +192,8 @@ pub struct Engine {
     pub(super) progress: HashMap<(RegionId, Partition), Offset>,
     /// Since some moment; given with each call that needs it.
     pub(super) now: Duration,
+    /// Keys that were changed by what was applied last.
+    fresh: fresh::Fresh,
     /// What is read of the own journals is read too late for what was applied.
     pub(super) is_late: bool,
     /// What tests leave out, to see that they find it missing.
@@ -220,6 +231,8 @@ impl Engine {
             included: KeyMap::default(),
             told: KeyMap::default(),
             companions: KeyMap::default(),
+            filling: Default::default(),
+            horizon: 0,
             undo: None,
             flushed: HashMap::new(),
             writers: Writers::default(),
@@ -229,6 +242,7 @@ impl Engine {
             names,
             progress: HashMap::new(),
             now: Duration::ZERO,
+            fresh: fresh::Fresh::default(),
             is_late: false,
             sabotage: Sabotage::default(),
             own_flushed: false,
@@ -264,6 +278,7 @@ impl Engine {
         for id in undo.counted {
             self.counters.get_mut(&id).and_then(Vec::pop);
         }
+        self.filling.take_back(undo.remembered);
     }
 
     fn key(&mut self, id: KeyId) -> &mut KeyState {
@@ -325,6 +340,9 @@ impl Engine {
             causes: Some(SmallVec::new()),
         });
         due.at = due.at.max(self.now + delay);
+        if reason == Reason::Bootstrap {
+            due.reason = reason;
+        }
         match (cause, &mut due.causes) {
             (Some(cause), Some(causes)) => causes.push(cause),
             _ => due.causes = None,
@@ -357,7 +375,8 @@ impl Engine {
         let is_ready = |(id, due): (&KeyId, &Due)| {
             let state = self.keys.get(id);
             let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
-            let waits = unsettled || self.again.contains_key(id);
+            let is_part = due.reason != Reason::Bootstrap && self.may_be_part(*id);
+            let waits = unsettled || self.again.contains_key(id) || is_part;
             (due.at <= now && !waits).then_some(*id)
         };
         let ready: Vec<KeyId> = self.due.iter().filter_map(is_ready).take(count).collect();
@@ -424,6 +443,7 @@ impl Engine {
             };
             let newest = self.keys.get(&id).map(KeyState::newest);
             if newest == Some(again.version) {
+                self.fresh.insert(id);
                 taken.push(again);
             } else if newest > Some(again.version) {
                 // Something came after it: what the datastore has, counts.
@@ -506,6 +526,7 @@ impl Engine {
 
     /// Forgets what is older than all that can still come: changes before `hlc`.
     pub(super) fn forget(&mut self, hlc: u64) {
+        self.forget_before(hlc);
         let (due, again) = (&self.due, &self.again);
         self.keys.retain(|id, state| {
             hlc <= state.newest().hlc.max(state.overwritten.snapshot)

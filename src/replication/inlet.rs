@@ -9,6 +9,9 @@ use super::feed::Found;
 use super::version::{Partition, Version};
 use crate::journal::Offset;
 use crate::mutation::v1::{self, outcome::Result, record};
+use copying::Copying;
+
+mod copying;
 
 /// Mutations whose outcome is waited for.
 const INTENTS_MAX: usize = 100_000;
@@ -50,6 +53,8 @@ pub struct Inlet {
     /// The same, of what is applied.
     done: BTreeMap<u64, u64>,
     intents: HashMap<(u64, u64), (u64, Offset)>,
+    /// Whether its region is being copied to this one.
+    pub(super) copying: Copying,
     is_dirty: bool,
     pub(super) dedupes: bool,
     /// Whether all records are in this one partition, so that a sequence that is
@@ -77,6 +82,7 @@ impl Inlet {
             seen: HashMap::new(),
             done: checkpoint.writers.iter().copied().collect(),
             intents: HashMap::new(),
+            copying: Copying::default(),
             is_dirty: false,
             dedupes: true,
             is_alone: true,
@@ -154,6 +160,8 @@ impl Inlet {
                 progress = each
                     .map(|one| (one.region.clone(), one.partition, one.next_offset))
                     .collect();
+                self.copying
+                    .note(offset, self.applied, heartbeat.copying, &progress);
                 None
             }
             None => None,
@@ -220,6 +228,7 @@ impl Inlet {
             *done = pending.writer.1.max(*done);
             self.is_dirty = true;
         }
+        self.copying.applied(self.applied);
     }
 
     /// What stands first and has nothing to apply is done.

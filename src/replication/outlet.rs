@@ -43,8 +43,9 @@ impl Outlet {
         self.staged.entries.last().map_or(0, |entry| entry.hlc)
     }
 
-    /// Adds a heartbeat that tells how far other regions' changes are applied.
-    pub fn progress(&mut self, now_ms: u64, applied: &HashMap<(String, u32), u64>) {
+    /// Adds a heartbeat that tells how far other regions' changes are applied, and
+    /// whether this region is copied to them.
+    pub fn progress(&mut self, now_ms: u64, applied: &HashMap<(String, u32), u64>, copying: bool) {
         if !self.unacknowledged.is_empty() {
             let declared = std::mem::take(&mut self.unacknowledged);
             self.writer.heartbeat(&mut self.staged, now_ms, &declared);
@@ -57,7 +58,7 @@ impl Outlet {
                 next_offset: *next_offset,
             });
         self.writer
-            .progress(&mut self.staged, now_ms, applied.collect());
+            .progress(&mut self.staged, now_ms, applied.collect(), copying);
     }
 
     /// Writes what was added; done when it is durable.

@@ -31,6 +31,15 @@ pub enum Committed {
     Refused(usize, String),
 }
 
+/// Some of the keys there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Where to go on; none at the end.
+    pub next: Option<String>,
+    /// None, too, while they are being looked for.
+    pub keys: Vec<DatabaseKey>,
+}
+
 /// Why the datastore does not do as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
@@ -84,4 +93,40 @@ pub trait Target {
         database: Option<u32>,
         goes: &mut dyn FnMut(u32, &[u8]) -> bool,
     ) -> Result<(), TargetError>;
+
+    /// The keys from a place on; from the beginning, where it is empty. A key that
+    /// is there from the first page to the last is on one of them, or on several.
+    /// A place is good for another process too, and after a restart of the
+    /// datastore: then some keys come again.
+    async fn scan(&mut self, place: &str) -> Result<Page, TargetError>;
+
+    /// How many keys there are, about.
+    async fn count(&mut self) -> Result<u64, TargetError>;
+
+    /// What was asked of the leader, as [`Desk::ask`] has it.
+    async fn asked(&mut self) -> Result<Option<String>, TargetError>;
+
+    /// Takes keys that are to be told, so many at most.
+    async fn take_keys(&mut self, count: usize) -> Result<Vec<DatabaseKey>, TargetError>;
+}
+
+/// Where the command line leaves what it wants of the leader: in the datastore, or
+/// beside the leader's checkpoints.
+#[allow(async_fn_in_trait)]
+pub trait Desk {
+    /// Whether there is a leader.
+    async fn is_led(&mut self) -> Result<bool, TargetError>;
+
+    /// Asks the leader for something, in place of what was asked before.
+    async fn ask(&mut self, request: &str) -> Result<(), TargetError>;
+
+    /// How far the leader is, as it has noted under
+    /// [`PROGRESS`](super::request::PROGRESS).
+    async fn progress(&mut self) -> Result<Option<String>, TargetError>;
+
+    /// Asks it to tell these keys.
+    async fn ask_for_keys(&mut self, keys: &[DatabaseKey]) -> Result<(), TargetError>;
+
+    /// Whether there are keys that it has not taken.
+    async fn has_keys_left(&mut self) -> Result<bool, TargetError>;
 }

@@ -6,6 +6,7 @@
 //! `SIMULATION_SEEDS` says how many, `SIDECAR_TEST_SEED` from where; a failure
 //! prints its seed. Who changes a rule runs some thousands of them (`survey`).
 
+mod filling;
 mod random;
 mod region;
 mod store;
@@ -37,6 +38,15 @@ fn run(seed: u64, sabotage: Sabotage) -> Result<world::Counts, String> {
     world::simulate(|| World::new(random, options))
 }
 
+fn run_filled(seed: u64) -> Result<world::Counts, String> {
+    let mut random = Random::new(seed);
+    let options = WorldOptions {
+        is_filled: true,
+        ..WorldOptions::of(&mut random, Sabotage::Nothing)
+    };
+    world::simulate(|| World::new(random, options))
+}
+
 /// Whatever happens, when it is quiet all regions hold the same, no newer
 /// overwrite was lost to an older one, and counters have counted what was
 /// acknowledged.
@@ -53,6 +63,20 @@ fn regions_converge() {
     }
     println!("{counts:?}");
     assert!(count < 20 || counts.crashes > 0 && counts.cuts > 0 && counts.snapshots > 0);
+}
+
+/// An empty region is filled from another one while clients write in all, and the
+/// leader that does it crashes: all come to hold the same, and nothing is lost of
+/// what there was before.
+#[test]
+fn an_empty_region_is_filled() {
+    let (first, count) = seeds();
+    let count = count.div_ceil(2);
+    for seed in first..first + count {
+        if let Err(error) = run_filled(seed) {
+            panic!("SIDECAR_TEST_SEED={seed}\n{error}");
+        }
+    }
 }
 
 /// The simulation notices when a rule is left out.

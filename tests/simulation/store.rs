@@ -28,6 +28,8 @@ pub struct Store {
     /// How often each key was changed.
     pub changes: HashMap<Vec<u8>, u64>,
     pub checkpoints: BTreeMap<String, String>,
+    /// What the leader is asked for.
+    pub asked: Option<String>,
     /// Who leads, and until when (virtual milliseconds).
     pub lease: Option<(u64, u64)>,
 }
@@ -51,7 +53,16 @@ impl Store {
     fn execute_quietly(&mut self, arguments: &[Bytes]) -> Reply {
         let name = String::from_utf8_lossy(&arguments[0]).to_uppercase();
         let key = arguments.get(1).map(|key| key.to_vec()).unwrap_or_default();
+        // What comes to nothing does not touch the key, for those who watch it.
+        let may_be_nothing = matches!(
+            name.as_str(),
+            "DEL" | "UNLINK" | "SADD" | "SREM" | "HDEL" | "LPOP" | "BLPOP" | "SPOP" | "SETNX"
+        );
+        let before = self.keys.get(&key).cloned();
         let reply = self.command(&name, &key, arguments);
+        if may_be_nothing && self.keys.get(&key) == before.as_ref() {
+            return reply;
+        }
         if !matches!(reply, Reply::Error(_)) {
             let keys: Vec<Vec<u8>> = match name.as_str() {
                 "MSET" => arguments[1..]

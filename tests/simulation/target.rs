@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use wal_sidecar::replication::engine::Command;
-use wal_sidecar::replication::target::{Committed, DatabaseKey, Target, TargetError, Value};
+use wal_sidecar::replication::target::{Committed, DatabaseKey, Page, Target, TargetError, Value};
 
 use super::random::Random;
 use super::store::{Reply, Store};
@@ -144,5 +144,34 @@ impl Target for SimulatedTarget {
         _goes: &mut dyn FnMut(u32, &[u8]) -> bool,
     ) -> Result<(), TargetError> {
         unreachable!("the simulation does not flush")
+    }
+
+    async fn scan(&mut self, place: &str) -> Result<Page, TargetError> {
+        const KEYS: usize = 3;
+        self.delay().await?;
+        let store = self.store.borrow();
+        let from = place.as_bytes().to_vec();
+        let mut found = store.keys.range(from..).map(|(key, _)| key.clone());
+        let keys: Vec<_> = found.by_ref().take(KEYS).collect();
+        Ok(Page {
+            next: found
+                .next()
+                .map(|key| String::from_utf8_lossy(&key).into_owned()),
+            keys: keys.into_iter().map(|key| (0, key.into())).collect(),
+        })
+    }
+
+    async fn count(&mut self) -> Result<u64, TargetError> {
+        self.delay().await?;
+        Ok(self.store.borrow().keys.len() as u64)
+    }
+
+    async fn asked(&mut self) -> Result<Option<String>, TargetError> {
+        self.delay().await?;
+        Ok(self.store.borrow().asked.clone())
+    }
+
+    async fn take_keys(&mut self, _count: usize) -> Result<Vec<DatabaseKey>, TargetError> {
+        Ok(Vec::new())
     }
 }

@@ -16,6 +16,7 @@ use wal_sidecar::mutation::{decode, v1};
 use wal_sidecar::replication::engine::Sabotage;
 use wal_sidecar::replication::{Driver, Options, Origin, Source, Table};
 
+use super::filling;
 use super::random::Random;
 use super::region::{HEARTBEAT, Sent, Sidecar};
 use super::store::{Store, Value};
@@ -34,6 +35,8 @@ pub struct WorldOptions {
     pub crashes: bool,
     pub cuts: bool,
     pub failures: u64,
+    /// The last region begins empty, and is filled from the first one.
+    pub is_filled: bool,
 }
 
 impl WorldOptions {
@@ -47,6 +50,7 @@ impl WorldOptions {
             crashes: random.permille(600),
             cuts: random.permille(600),
             failures: *random.pick(&[0, 0, 5, 30]),
+            is_filled: false,
         }
     }
 }
@@ -74,9 +78,9 @@ impl Counts {
     }
 }
 
-struct Region {
-    name: String,
-    store: Rc<RefCell<Store>>,
+pub struct Region {
+    pub name: String,
+    pub store: Rc<RefCell<Store>>,
     journal: Journal,
     memory: Arc<MemoryJournal>,
     /// The other regions' journals, as far as they have arrived here.
@@ -151,11 +155,17 @@ impl World {
 
     async fn run(mut self) -> Result<Counts, String> {
         self.start_links();
+        if self.options.is_filled {
+            filling::prepare(&self.regions, &mut self.random);
+        }
         let replicators: Vec<JoinHandle<()>> = (0..self.regions.len())
             .map(|index| self.start_replicators(index))
             .collect();
         let mut sidecars = Vec::new();
         for index in 0..self.regions.len() {
+            if self.options.is_filled && index + 1 == self.regions.len() {
+                filling::until_noted(&self.regions).await?;
+            }
             for _ in 0..self.options.sidecars {
                 sidecars.push(self.start_sidecar(index));
             }
@@ -181,12 +191,18 @@ impl World {
         for sidecar in sidecars {
             let _ = sidecar.await;
         }
+        if self.options.is_filled {
+            filling::until_done(&self.regions).await?;
+        }
         let found = self.settle().await;
         for replicator in replicators {
             replicator.abort();
         }
         found?;
         self.check()?;
+        if self.options.is_filled {
+            filling::check(&self.regions)?;
+        }
         let mut counts = self.counts.borrow().clone();
         counts.histories = 1;
         for region in &self.regions {
@@ -307,7 +323,8 @@ impl World {
                     .sum();
                 let most: i64 = of_key.iter().map(|one| delta(&one)).sum();
                 let found: i64 = String::from_utf8_lossy(text).parse().expect("a number");
-                if !(least..=most).contains(&found) {
+                let before = i64::from(self.options.is_filled) * filling::COUNT;
+                if !(before + least..=before + most).contains(&found) {
                     return Err(format!(
                         "{} counted {found}, not {least} to {most}\n{}",
                         key.escape_ascii(),
@@ -317,6 +334,10 @@ impl World {
             }
             if key.starts_with(b"last") {
                 let holder = of_key.iter().find(|one| one.command[2] == text[..]);
+                let is_answered = of_key.iter().any(|one| one.acknowledged.is_some());
+                if self.options.is_filled && text == filling::BASE && !is_answered {
+                    continue;
+                }
                 let Some(holder) = holder else {
                     return Err(format!("{} has a value nobody wrote", key.escape_ascii()));
                 };
@@ -386,7 +407,7 @@ impl World {
         let mut random = self.random.fork();
         let now_us = Rc::clone(&self.now_us);
         let (sabotage, failures) = (self.options.sabotage, self.options.failures);
-        let crashes = self.options.crashes;
+        let (crashes, is_filled) = (self.options.crashes, self.options.is_filled);
         let quiet = Rc::clone(&self.quiet);
         let counts = Rc::clone(&self.counts);
         tokio::task::spawn_local(async move {
@@ -430,6 +451,8 @@ impl World {
                 let mut driver = Driver::new(options, target, now_us() / 1000);
                 let (_send, stop) = watch::channel(false);
                 let until = match crashes && !quiet.get() {
+                    // Who has little time for it never gets far.
+                    true if is_filled => Duration::from_secs(1) + random.micros(4_000_000),
                     true => Duration::from_millis(50) + random.micros(1_500_000),
                     false => Duration::MAX,
                 };

@@ -254,7 +254,7 @@ fn list_json(items: &[Bytes]) -> Value {
 }
 
 /// A field that holds bytes: its name and its value.
-pub(super) fn bytes_field(name: &str, bytes: &[u8]) -> (String, Value) {
+pub(in crate::cli) fn bytes_field(name: &str, bytes: &[u8]) -> (String, Value) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (name.to_owned(), json!(text)),
         Err(_) => (

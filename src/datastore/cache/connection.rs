@@ -39,6 +39,11 @@ impl Connection {
         }
     }
 
+    /// How it is reached.
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Whether it is not connected, nor was tried for so long.
     pub(super) fn is_to_be_tried(&self, pause: Duration) -> bool {
         let is_due = |at: Instant| pause <= at.elapsed();

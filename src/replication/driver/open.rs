@@ -43,6 +43,8 @@ impl<T: Target> Driver<T> {
         }
         let before = milliseconds(oldest).min(self.now_ms());
         let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
+        self.engine.forget_before(since);
+        self.bootstrap = Bootstrap::of(&known);
         for (name, text) in &known {
             if let Some(checkpoint) = Checkpoint::parse(text)
                 && let Some((name, partition)) = name.rsplit_once('/')
@@ -197,6 +199,7 @@ impl<T: Target> Driver<T> {
     pub(super) fn receive(&mut self) -> bool {
         self.engine.now = self.started.elapsed();
         self.take_opened();
+        self.note_filling();
         let mut any = false;
         for at in 0..self.own.len() {
             while let Some(found) = self.own[at].try_next() {
@@ -235,9 +238,11 @@ impl<T: Target> Driver<T> {
     pub(super) async fn catch_up(&mut self) {
         self.engine.now = self.started.elapsed();
         let deadline = Instant::now() + CATCH_UP;
+        let mut is_whole = true;
         for at in 0..self.own.len() {
             let Ok(end) = self.own[at].end().await else {
                 self.own[at].late_through = u64::MAX;
+                is_whole = false;
                 continue;
             };
             if self.own[at].late_through == u64::MAX {
@@ -252,10 +257,14 @@ impl<T: Target> Driver<T> {
                         "the own journal can't be read to its end; going on without"
                     );
                     self.own[at].late_through = u64::MAX;
+                    is_whole = false;
                     break;
                 };
                 self.note_own(at, found);
             }
+        }
+        if is_whole {
+            self.engine.is_caught_up();
         }
     }
 }

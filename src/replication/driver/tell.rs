@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::engine::Due;
 use super::super::target::{DatabaseKey, Target, TargetError};
 use super::super::version::Version;
-use super::{Driver, FLOOR};
+use super::Driver;
 use crate::mutation::v1;
 
 /// Keys that are told at once.
@@ -44,7 +44,7 @@ impl<T: Target> Driver<T> {
             let included = self.engine.merge_included(one, &applied);
             let written = self.engine.written(one);
             let newest = match self.engine.newest(one) {
-                known if known == Version::default() => FLOOR,
+                known if known == Version::default() => self.engine.floor(),
                 known => known,
             };
             let snapshot = v1::Snapshot {
@@ -59,7 +59,8 @@ impl<T: Target> Driver<T> {
             };
             let hlc = self.outlet.snapshot(now_ms, one.database, &snapshot);
             let record = (hlc, self.outlet.id());
-            self.engine.told(one, record, FLOOR, included);
+            let floor = self.engine.floor();
+            self.engine.told(one, record, floor, included);
             self.metrics.snapshot(one.reason);
         }
         if self.own.len() > 1 {
@@ -85,15 +86,18 @@ impl<T: Target> Driver<T> {
             applied.insert((feed.region.clone(), feed.partition), inlet.applied);
         }
         let told = &mut self.told;
-        let is_new = *told != applied;
+        let copying = self.bootstrap.is_running();
+        let is_new = *told != applied || self.bootstrap.said != Some(copying);
         if !is_new {
             return;
         }
         self.told.clone_from(&applied);
         let now_ms = self.now_ms();
-        self.outlet.progress(now_ms, &applied);
+        self.outlet.progress(now_ms, &applied, copying);
+        self.bootstrap.said = Some(copying);
         if let Err(error) = self.outlet.append().await {
             self.told.clear();
+            self.bootstrap.said = None;
             tracing::debug!(%error, "progress was not journaled");
         }
     }

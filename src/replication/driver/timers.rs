@@ -17,6 +17,7 @@ impl<T: Target> Driver<T> {
             self.timers.housekeeping = now + HOUSEKEEPING;
             self.engine.bury(WRITER_SILENCE);
             self.retry_letters().await?;
+            self.look_for_requests().await?;
             self.forget();
         }
         self.measure();
@@ -57,12 +58,14 @@ impl<T: Target> Driver<T> {
             any |= inlet.take_dirty();
         }
         self.engine.own_flushed |= any;
-        let checkpoints = self.checkpoints(&counts);
+        let mut checkpoints = self.checkpoints(&counts);
+        checkpoints.extend(self.bootstrap.to_keep());
         counts.clear();
         self.target.watch(&[]).await?;
         match self.target.commit(&[], &checkpoints).await? {
             Committed::Done(_) => {
                 self.acknowledge();
+                self.bootstrap.is_kept();
                 Ok(())
             }
             Committed::Raced | Committed::Refused(..) => Err(TargetError::Superseded),

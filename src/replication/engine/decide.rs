@@ -320,6 +320,8 @@ impl Engine {
         if operation.kind == Kind::Counter {
             self.count(id, change.place, change.version, operation.delta);
         }
+        self.fresh.insert(id);
+        self.remember(change.place, change.version, database, arguments, operation);
         if verdict == Verdict::Twice {
             let key = slice_of(arguments, operation.key);
             let cut = self.operations_of(arguments);

@@ -319,6 +319,8 @@ impl Engine {
                     }
                 }
                 self.own_operation(place, database, version, operation, &key, unsettled);
+                self.notice_own(database, arguments, &key);
+                self.remember(place, version, database, arguments, operation);
             }
         }
     }

@@ -27,6 +27,8 @@ impl Engine {
         // with again.
         included.push((change.place.partition, change.place.offset + 1));
         let included = Included::new(included);
+        // What it has of the key, it has without what was before.
+        let is_part = self.may_be_part(id);
         let state = self.keys.entry(id).or_default();
         if version < state.overwritten && self.sabotage != Sabotage::NoVersions {
             decision.older += 1;
@@ -42,7 +44,7 @@ impl Engine {
         let mut is_conflict = false;
         for mark in &state.marks {
             let is_uncovered = mark.kinds & not_counters != 0 && !included.covers(mark.place);
-            is_lost |= is_uncovered;
+            is_lost |= is_uncovered && !is_part;
             is_conflict |= is_uncovered && mark.place.partition.region == OWN;
         }
         let in_flight = self.writers.any_unsettled(&state.unsettled);
@@ -70,6 +72,11 @@ impl Engine {
                 .filter(|one| written < one.version && !included.covers(one.place));
             missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
         });
+        let again = match is_part {
+            true => self.made_again(id, &included),
+            false => Vec::new(),
+        };
+        self.fresh.insert(id);
         let state = self.key(id);
         state.overwritten = version.max(state.overwritten);
         state.written = written.max(state.written);
@@ -78,6 +85,7 @@ impl Engine {
         decision
             .commands
             .push(self.restore(database, snapshot, change));
+        decision.commands.extend(again);
         if added != 0 {
             decision.commands.push(Command {
                 database,

@@ -11,6 +11,8 @@
 //!   takes no condition: the key has a new cas number then.
 //! - Checkpoints are in a file of this process, at most a
 //!   second old. Another replicator that takes over goes on from its own.
+//! - What the command line asks for is in files beside these, so it has to be
+//!   asked where the leader runs.
 //! - The lease is a key with a time to live. If it is evicted, or flushed, it is
 //!   taken again; that may let two replicators write for a moment, which is as
 //!   good as one that writes twice.
@@ -27,16 +29,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Committed, DatabaseKey, Target, TargetError, Value};
+use super::{Committed, DatabaseKey, Page, Target, TargetError, Value};
 use crate::datastore::cache::{Cache, Condition, Item, Reply, Said, is_key};
 use crate::datastore::ring::RingOptions;
 use crate::platform::Platform;
 use crate::replication::OWN_KEYS;
 use crate::replication::engine::Command;
 use checkpoints::Checkpoints;
+use scan::Dumping;
 
 mod checkpoints;
 mod commit;
+mod desk;
+mod scan;
 mod writes;
 
 /// How long replies may take.
@@ -73,6 +78,10 @@ pub struct Memcached {
     renewed_at: Option<Instant>,
     watched: HashMap<Bytes, Seen>,
     checkpoints: Checkpoints,
+    /// Keys that are looked for, or were found and not taken.
+    dumping: Option<Dumping>,
+    /// Keys that were asked for and not taken.
+    to_tell: Vec<DatabaseKey>,
 }
 
 impl Memcached {
@@ -92,6 +101,8 @@ impl Memcached {
             renewed_at: None,
             watched: HashMap::new(),
             checkpoints: Checkpoints::new(checkpoints),
+            dumping: None,
+            to_tell: Vec::new(),
         }
     }
 
@@ -116,6 +127,18 @@ impl Memcached {
     async fn exchange_one(&mut self) -> Result<Reply, TargetError> {
         let last = self.exchange().await?.pop();
         last.ok_or_else(|| TargetError::Away("no reply".to_owned()))
+    }
+
+    /// Which of the keys exist.
+    pub(in crate::replication) async fn exist(
+        &mut self,
+        keys: &[DatabaseKey],
+    ) -> Result<Vec<bool>, TargetError> {
+        for (_, key) in keys {
+            self.cache.get(OWN_ZONE, key, "s");
+        }
+        let replies = self.exchange().await?;
+        Ok(replies.iter().map(|one| one.said() == Said::Done).collect())
     }
 
     /// Tries to write the lease; whether it was.
@@ -274,6 +297,30 @@ impl Target for Memcached {
             .for_each(|one| *one = Seen::Absent);
         self.renewed_at = None;
         Ok(())
+    }
+
+    async fn scan(&mut self, place: &str) -> Result<Page, TargetError> {
+        self.scan_from(place).await
+    }
+
+    async fn count(&mut self) -> Result<u64, TargetError> {
+        let mut sum = 0;
+        for server in self.cache.servers() {
+            sum += scan::items(server).await?;
+        }
+        Ok(sum)
+    }
+
+    async fn asked(&mut self) -> Result<Option<String>, TargetError> {
+        self.checkpoints.request().map_err(file_error)
+    }
+
+    async fn take_keys(&mut self, count: usize) -> Result<Vec<DatabaseKey>, TargetError> {
+        if self.to_tell.is_empty() {
+            self.to_tell = self.checkpoints.take_keys().map_err(file_error)?;
+        }
+        let rest = self.to_tell.split_off(count.min(self.to_tell.len()));
+        Ok(std::mem::replace(&mut self.to_tell, rest))
     }
 }
 

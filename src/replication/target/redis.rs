@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Committed, DatabaseKey, Target, TargetError, Value};
+use super::{Committed, DatabaseKey, Page, Target, TargetError, Value};
 use crate::datastore::Options;
 use crate::datastore::client::{Client, elements, error, text};
 use crate::replication::OWN_KEYS;
 use crate::replication::engine::Command;
+
+mod ask;
+mod desk;
+mod scan;
 
 /// How long replies may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +47,9 @@ pub struct Redis {
     client: Option<Client>,
     lease: Bytes,
     checkpoints: Bytes,
+    /// Where requests are, and keys to be told.
+    asked: Bytes,
+    to_tell: Bytes,
     /// Who this is, in the lease.
     holder: Bytes,
 }
@@ -56,6 +63,8 @@ impl Redis {
             client: None,
             lease: Bytes::from(format!("{own}lease:{namespace}")),
             checkpoints: Bytes::from(format!("{own}applied:{namespace}")),
+            asked: Bytes::from(format!("{own}asked:{namespace}")),
+            to_tell: Bytes::from(format!("{own}tell:{namespace}")),
             holder: Bytes::from(format!("{holder:016x}")),
         }
     }
@@ -93,15 +102,6 @@ impl Redis {
                 TargetError::Away(format!("the datastore said {said}"))
             }
         }
-    }
-
-    async fn databases(&mut self) -> Result<Vec<u32>, TargetError> {
-        self.client().await?.push(&[b"INFO", b"keyspace"]);
-        let replies = self.exchange().await?;
-        let info = text(&replies[0]).ok_or_else(|| self.unexpected(&replies[0]))?;
-        let info = String::from_utf8_lossy(&info).into_owned();
-        let of_line = |line: &str| line.strip_prefix("db")?.split(':').next()?.parse().ok();
-        Ok(info.lines().filter_map(of_line).collect())
     }
 
     async fn flush_one(
@@ -383,11 +383,28 @@ impl Target for Redis {
     ) -> Result<(), TargetError> {
         let databases = match database {
             Some(database) => vec![database],
-            None => self.databases().await?,
+            None => self.databases().await?.into_keys().collect(),
         };
         for database in databases {
             self.flush_one(database, goes).await?;
         }
         Ok(())
+    }
+
+    async fn scan(&mut self, place: &str) -> Result<Page, TargetError> {
+        self.scan_from(place).await
+    }
+
+    async fn count(&mut self) -> Result<u64, TargetError> {
+        let databases = self.databases().await?;
+        Ok(databases.values().sum())
+    }
+
+    async fn asked(&mut self) -> Result<Option<String>, TargetError> {
+        self.request().await
+    }
+
+    async fn take_keys(&mut self, count: usize) -> Result<Vec<DatabaseKey>, TargetError> {
+        self.pop_keys(count).await
     }
 }

@@ -22,7 +22,7 @@ const BYTES_MAX: u64 = 64 << 20;
 
 /// The checkpoints of a namespace.
 pub(super) struct Checkpoints {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// None before it was read.
     known: Option<Vec<(String, String)>>,
     is_written: bool,
@@ -80,7 +80,7 @@ impl Checkpoints {
     }
 }
 
-fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<(String, String)>> {
+pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<(String, String)>> {
     let file = match disk.open_to_read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -114,7 +114,11 @@ fn parse(text: &str) -> Option<Vec<(String, String)>> {
     lines.map(pair).collect()
 }
 
-fn write(disk: &dyn Disk, path: &Path, checkpoints: &[(String, String)]) -> io::Result<()> {
+pub(super) fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    checkpoints: &[(String, String)],
+) -> io::Result<()> {
     let mut text = format!("{FIRST_LINE}\n");
     for (name, value) in checkpoints {
         text.push_str(&format!("{name}\t{value}\n"));
