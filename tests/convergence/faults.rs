@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::support::line::Manner;
-use super::support::{Random, until};
+use super::support::{Cluster, Random, until};
 use super::world::{Region, World};
 
 /// Between two faults, at most.
@@ -12,6 +12,9 @@ const INTERVAL: usize = 3000;
 
 /// A datastore is paused for so long, at most, in milliseconds.
 const PAUSE: usize = 1500;
+
+/// One fault of so many is the loss of a broker, which takes long to come back.
+const BROKER_OF: usize = 10;
 
 /// Longer than any wait here.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -25,6 +28,7 @@ pub struct Faults {
     stalls: u64,
     pauses: u64,
     restarts: u64,
+    brokers: u64,
     longest_handover: Duration,
 }
 
@@ -33,14 +37,15 @@ impl fmt::Display for Faults {
         write!(
             f,
             "{} sidecars killed, {} replicators (the longest time without one: {:.1} s), \
-             {} links cut, {} stalled, {} datastores paused, {} killed",
+             {} links cut, {} stalled, {} datastores paused, {} killed, {} brokers",
             self.kills,
             self.handovers,
             self.longest_handover.as_secs_f64(),
             self.cuts,
             self.stalls,
             self.pauses,
-            self.restarts
+            self.restarts,
+            self.brokers
         )
     }
 }
@@ -55,6 +60,7 @@ impl Faults {
             stalls: 0,
             pauses: 0,
             restarts: 0,
+            brokers: 0,
             longest_handover: Duration::ZERO,
         }
     }
@@ -69,6 +75,12 @@ impl Faults {
                 (next <= Instant::now()).then_some(())
             });
             if std::env::var_os("CONVERGENCE_CALM").is_some() {
+                continue;
+            }
+            if let Some(kafka) = &mut world.kafka
+                && self.random.below(BROKER_OF) == 0
+            {
+                self.lose_broker(kafka);
                 continue;
             }
             let index = self.random.below(world.regions.len());
@@ -86,6 +98,14 @@ impl Faults {
                 choice => self.disturb(region, choice == 4),
             }
         }
+    }
+
+    /// Kills a broker; it is back after a while.
+    fn lose_broker(&mut self, kafka: &mut Cluster) {
+        let victim = self.random.below(kafka.brokers());
+        kafka.kill(victim);
+        kafka.restart(victim);
+        self.brokers += 1;
     }
 
     fn kill(&mut self, region: &mut Region) {

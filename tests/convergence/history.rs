@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use wal_sidecar::mutation::v1;
 use wal_sidecar::mutation::v1::record::Body;
 
-use super::support::{journal, topic};
+use super::support::{Sidecar, journal, topic};
 use super::world::{Region, World};
 
 /// What is true of a key that these name is true of the others they name.
@@ -49,15 +49,17 @@ fn read(world: &World, region: &Region) -> Vec<Placed> {
             .flat_map(placed)
             .collect();
     }
-    let (records, _) = journal::read(&region.sidecars[0].journal().join("test"), 0);
-    let records = records.into_iter().enumerate();
-    records
-        .map(|(offset, record)| Placed {
-            partition: 0,
+    let sidecars = region.sidecars.iter().enumerate();
+    let placed = |(index, sidecar): (usize, &Sidecar)| {
+        let (records, _) = journal::read(&sidecar.journal().join("test"), 0);
+        let records = records.into_iter().enumerate();
+        records.map(move |(offset, record)| Placed {
+            partition: index,
             offset,
             record,
         })
-        .collect()
+    };
+    sidecars.flat_map(placed).collect()
 }
 
 fn commands(record: &v1::Record) -> &[v1::Command] {

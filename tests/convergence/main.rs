@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use clients::Clients;
 use faults::Faults;
-use support::{Kafka, Random};
+use support::{Cluster, Random};
 use world::World;
 
 /// Clients of each sidecar.
@@ -53,22 +53,32 @@ fn check(mut world: World, mut random: Random, time: Duration) {
 }
 
 #[test]
-#[ignore = "passed its last two runs, which is too few to rely on: by hand"]
 fn two_regions_with_local_journals_converge() {
     let random = Random::from_environment();
-    check(World::local(2), random, seconds(20));
+    check(World::local(2), random, seconds(12));
 }
 
 #[test]
-#[ignore = "passed its last two runs, which is too few to rely on: by hand"]
 fn three_regions_with_local_journals_converge() {
     let random = Random::from_environment();
-    check(World::local(3), random, seconds(15));
+    check(World::local(3), random, seconds(10));
 }
 
 #[test]
-#[ignore = "being looked at"]
+fn two_regions_of_two_sidecars_with_local_journals_converge() {
+    let random = Random::from_environment();
+    check(World::local_shared(2, 2), random, seconds(10));
+}
+
+#[test]
 fn two_regions_with_topics_and_replicators_of_their_own_converge() {
     let random = Random::from_environment();
-    check(World::kafka(Kafka::start(), 2), random, seconds(30));
+    check(World::kafka(Cluster::start(1), 2), random, seconds(15));
+}
+
+#[test]
+#[ignore = "by hand: three brokers of which one is killed now and then, for a minute"]
+fn regions_with_topics_of_three_brokers_converge() {
+    let random = Random::from_environment();
+    check(World::kafka(Cluster::start(3), 2), random, seconds(60));
 }

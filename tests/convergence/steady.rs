@@ -121,7 +121,7 @@ fn a_datastore_that_is_away_holds_and_goes_on() {
 #[test]
 fn a_command_that_is_refused_for_good_does_not_stop_the_rest() {
     let poisoned = redis(&["--rename-command", "SETRANGE", ""]);
-    let world = World::local_with(vec![redis(&[]), poisoned]);
+    let world = World::local_with(vec![redis(&[]), poisoned], 1);
     world.regions.iter().for_each(wait_until_led);
     let mut client = world.regions[0].sidecars[0].client();
     for index in 0..300 {

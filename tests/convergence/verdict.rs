@@ -59,10 +59,17 @@ pub fn quiet(world: &World) {
 /// The records that could not be applied somewhere though their own region's
 /// datastore had executed them, as log lines. Others do not matter.
 fn dead_letters(world: &World) -> Vec<String> {
+    // Journals in files have one partition each, of whatever number.
+    let is_local = world.kafka.is_none();
     let rejected: HashMap<&str, HashSet<(u64, u64)>> = world
         .regions
         .iter()
-        .map(|region| (region.name.as_str(), rejected(&region.sidecars[0])))
+        .map(|region| {
+            let sidecars = region.sidecars.iter();
+            let sidecars = sidecars.take(if is_local { usize::MAX } else { 1 });
+            let rejected = sidecars.flat_map(rejected).collect();
+            (region.name.as_str(), rejected)
+        })
         .collect();
     let mut found = Vec::new();
     let mut all = 0;
@@ -78,6 +85,8 @@ fn dead_letters(world: &World) -> Vec<String> {
                 let number = |name| field(name).and_then(|text| text.parse().ok());
                 let place = (number("partition"), number("offset"));
                 let place = (place.0.expect("a field"), place.1.expect("a field"));
+                let place = if is_local { (0, place.1) } else { place };
+                let source = source.split('@').next().expect("a name");
                 all += 1;
                 if !rejected[source].contains(&place) {
                     found.push(format!("{}: {line}", region.name));

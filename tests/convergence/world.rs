@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::support::line::Line;
 use super::support::process::free_port;
-use super::support::{Kafka, Redis, RedisOptions, Sidecar, SidecarOptions};
+use super::support::{Cluster, Redis, RedisOptions, Sidecar, SidecarOptions};
 use super::verdict::NOT_APPLIED;
 
 /// Where snapshots and a writer's records are in different partitions.
@@ -48,7 +48,7 @@ impl Region {
 /// The links go first: what they connect ends meanwhile.
 pub struct World {
     pub regions: Vec<Region>,
-    pub kafka: Option<Kafka>,
+    pub kafka: Option<Cluster>,
     _passing: Passing,
 }
 
@@ -103,39 +103,54 @@ pub fn redis(arguments: &[&str]) -> Redis {
 impl World {
     /// Regions of one sidecar that is proxy and replicator and serves its journal.
     pub fn local(count: usize) -> World {
-        World::local_with(names(count).iter().map(|_| redis(&[])).collect())
+        World::local_with(names(count).iter().map(|_| redis(&[])).collect(), 1)
+    }
+
+    /// Regions of several such sidecars, of each of which all others read the
+    /// journal.
+    pub fn local_shared(count: usize, sidecars: usize) -> World {
+        World::local_with(names(count).iter().map(|_| redis(&[])).collect(), sidecars)
     }
 
     /// The same with given datastores.
-    pub fn local_with(redis: Vec<Redis>) -> World {
+    pub fn local_with(redis: Vec<Redis>, sidecars: usize) -> World {
         let passing = Passing::start();
-        let ports: Vec<u16> = redis.iter().map(|_| free_port()).collect();
+        let ports: Vec<Vec<u16>> = redis
+            .iter()
+            .map(|_| (0..sidecars).map(|_| free_port()).collect())
+            .collect();
         let names = names(redis.len());
         let mut regions = Vec::new();
         for (index, redis) in redis.into_iter().enumerate() {
             let mut lines = Vec::new();
-            let mut tables = String::new();
-            for (other, port) in ports.iter().enumerate() {
-                if other == index {
-                    continue;
+            let mut started = Vec::new();
+            for own in &ports[index] {
+                let mut tables = String::new();
+                let others = ports
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(region, ports)| ports.iter().map(move |port| (region, port)))
+                    .filter(|(_, port)| *port != own);
+                for (other, port) in others {
+                    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+                    let line = passing.handle.block_on(Line::to(target));
+                    tables += &format!(
+                        "[[replication.source]]\nregion = \"{}\"\njournal = \"wal://{}\"\n",
+                        names[other],
+                        line.address()
+                    );
+                    lines.push(line);
                 }
-                let target = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-                let line = passing.handle.block_on(Line::to(target));
-                tables += &format!(
-                    "[[replication.source]]\nregion = \"{}\"\njournal = \"wal://{}\"\n",
-                    names[other],
-                    line.address()
-                );
-                lines.push(line);
+                let mut options = SidecarOptions::new(&redis)
+                    .region(&names[index], &["proxy", "replicator"])
+                    .journal(&format!("serve = \"127.0.0.1:{own}\""))
+                    .expect_error(NOT_APPLIED);
+                options.tables = tables;
+                started.push(Sidecar::with(options));
             }
-            let mut options = SidecarOptions::new(&redis)
-                .region(&names[index], &["proxy", "replicator"])
-                .journal(&format!("serve = \"127.0.0.1:{}\"", ports[index]))
-                .expect_error(NOT_APPLIED);
-            options.tables = tables;
             regions.push(Region {
                 name: names[index].clone(),
-                sidecars: vec![Sidecar::with(options)],
+                sidecars: started,
                 replicators: Vec::new(),
                 lines,
                 redis,
@@ -149,11 +164,16 @@ impl World {
     }
 
     /// Regions of several sidecars that share a topic, and two replicators.
-    pub fn kafka(kafka: Kafka, count: usize) -> World {
+    pub fn kafka(kafka: Cluster, count: usize) -> World {
         let names = names(count);
         for name in &names {
             let topic = format!("wal-sidecar.{name}.test");
-            kafka.create_topic(&topic, PARTITIONS, 1, &[]);
+            let (replicas, in_sync) = match kafka.brokers() {
+                1 => (1, "1"),
+                _ => (3, "2"),
+            };
+            let configs = [("min.insync.replicas", in_sync)];
+            kafka.create_topic(&topic, PARTITIONS, replicas, &configs);
         }
         let start = |name: &String| {
             let redis = redis(&[]);

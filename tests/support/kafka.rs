@@ -183,6 +183,11 @@ impl Cluster {
         join(&self.nodes, |node| format!("127.0.0.1:{}", node.port))
     }
 
+    /// How many brokers it has.
+    pub fn brokers(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self, node: usize) {
         let Some(mut running) = self.nodes[node].running.take() else {
