@@ -290,7 +290,9 @@ struct WriterState {
     sequence: u64,
     hlc: u64,
     settled_through: u64,
-    /// Mutations that are not final and have no outcome yet.
+    /// Mutations that may wait in the datastore and have no outcome yet.
+    waiting: BTreeSet<u64>,
+    /// Others that are not final and have none.
     unresolved: BTreeSet<u64>,
     mutations: BTreeSet<u64>,
 }
@@ -309,7 +311,11 @@ fn check_records(records: &[Record]) -> HashMap<(u64, u64), Outcome> {
         match record.body.as_ref().expect("every record has a body") {
             Body::Mutation(mutation) => {
                 writer.mutations.insert(record.sequence);
-                if !mutation.r#final {
+                // What waits in the datastore is passed by what is settled.
+                assert!(!mutation.r#final || !mutation.waits, "waits at {offset}");
+                if mutation.waits {
+                    writer.waiting.insert(record.sequence);
+                } else if !mutation.r#final {
                     writer.unresolved.insert(record.sequence);
                 }
             }
@@ -320,6 +326,8 @@ fn check_records(records: &[Record]) -> HashMap<(u64, u64), Outcome> {
                     "an outcome of nothing at {offset}"
                 );
                 writer.unresolved.remove(&of);
+                let waited = writer.waiting.remove(&of);
+                assert_eq!(outcome.waited, waited, "waited at {offset}");
                 let earlier = outcomes.insert((record.writer, of), outcome.clone());
                 assert!(earlier.is_none(), "a second outcome at {offset}");
             }
@@ -344,9 +352,9 @@ fn check_records(records: &[Record]) -> HashMap<(u64, u64), Outcome> {
     }
     for (writer, state) in &writers {
         assert!(
-            state.unresolved.is_empty(),
+            state.unresolved.is_empty() && state.waiting.is_empty(),
             "writer {writer:016x} leaves without outcome: {:?}",
-            state.unresolved
+            (&state.unresolved, &state.waiting)
         );
     }
     outcomes
