@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::dataset;
 use super::support::process::Signal;
 use super::support::resp::encode;
-use super::support::{Client, Sidecar, until};
+use super::support::{Client, Cluster, Sidecar, until};
 use super::verdict::quiet;
 use super::world::{Region, World, redis};
 
@@ -241,5 +241,35 @@ fn a_blocked_pop_holds_nothing_up() {
             b":0\r\n"
         );
     }
+    quiet(&world);
+}
+
+/// Replicators go on when their only broker was killed and is back.
+#[test]
+fn a_broker_that_was_killed_and_is_back_is_read_again() {
+    const WRITES: usize = 2_000;
+    let mut world = World::kafka(Cluster::start(1), 2);
+    world.regions.iter().for_each(wait_until_led);
+    for _ in 0..2 {
+        for region in &world.regions {
+            let mut client = region.sidecars[0].client();
+            send(&mut client, (0..WRITES).map(numbered), None);
+        }
+        dataset::until_equal(&world, &[]);
+        let kafka = world.kafka.as_mut().expect("made with one");
+        kafka.kill(0);
+        kafka.restart(0);
+        for region in &world.regions {
+            until("the journal to take records", DEADLINE, || {
+                let reply = region.sidecars[0].client().command(&["SET", "probe", "1"]);
+                (reply == b"+OK\r\n").then_some(())
+            });
+        }
+    }
+    for region in &world.regions {
+        let mut client = region.sidecars[0].client();
+        send(&mut client, (0..WRITES).map(numbered), None);
+    }
+    dataset::until_equal(&world, &[]);
     quiet(&world);
 }

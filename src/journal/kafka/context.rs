@@ -108,3 +108,19 @@ impl ClientContext for Quiet {
 }
 
 impl rdkafka::consumer::ConsumerContext for Quiet {}
+
+/// For readers that wait to be woken: see [`super::reader`].
+pub(super) struct Reading;
+
+impl ClientContext for Reading {
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                tracing::warn!("all Kafka brokers of a journal that is read are down");
+            }
+            _ => tracing::debug!(%error, reason, "kafka"),
+        }
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Reading {}

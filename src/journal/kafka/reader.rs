@@ -1,21 +1,32 @@
 //! Reads one partition of the topic.
+//!
+//! librdkafka wakes a reader when its queue stops being empty, and one look takes
+//! one event from it, also where that is no record: whoever stopped looking at
+//! such a one would never be woken for the records behind it. So looks go on until
+//! nothing is found several times, and log lines, of which there are many when a
+//! broker goes, are not put into the queue.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset as Place, TopicPartitionList};
 
 use super::super::{Offset, ReadBatch, ReadError};
 use super::KafkaOptions;
-use super::context::Quiet;
+use super::context::Reading;
 use super::shared::Shared;
 
 /// How long one look for a record that is there may take.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks that find nothing before the queue counts as empty: an event that is no
+/// record looks like nothing.
+const LOOKS: usize = 4;
 
 /// Reads from one place on. Connects at the first read.
 pub(in super::super) struct KafkaReader {
@@ -23,9 +34,11 @@ pub(in super::super) struct KafkaReader {
     options: KafkaOptions,
     partition: u32,
     position: Offset,
-    consumer: Option<BaseConsumer<Quiet>>,
+    consumer: Option<BaseConsumer<Reading>>,
     /// The record that comes next, where it was looked at.
     next: Option<OwnedMessage>,
+    /// What comes instead of it, likewise.
+    failure: Option<ReadError>,
     waker: Arc<Mutex<Option<Waker>>>,
 }
 
@@ -52,6 +65,7 @@ impl KafkaReader {
             position,
             consumer: None,
             next: None,
+            failure: None,
             waker: Arc::default(),
         }
     }
@@ -66,6 +80,9 @@ impl KafkaReader {
         into: &mut ReadBatch,
         bytes_max: usize,
     ) -> Result<(), ReadError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         let deadline = Instant::now() + self.options.timeout;
         while into.bytes() < bytes_max {
             let patience = match into.is_empty() && self.position < self.end() {
@@ -91,11 +108,13 @@ impl KafkaReader {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         self.shared.watch(cx.waker());
         let is_closed = self.shared.is_closed();
-        if self.next.is_none() {
-            // An error comes up again when records are asked for.
-            self.next = self.take(Duration::ZERO).ok().flatten();
+        if self.next.is_none() && self.failure.is_none() {
+            match self.take(Duration::ZERO) {
+                Ok(next) => self.next = next,
+                Err(error) => self.failure = Some(error),
+            }
         }
-        if self.next.is_some() || self.position < self.end() {
+        if self.next.is_some() || self.failure.is_some() || self.position < self.end() {
             return Poll::Ready(true);
         }
         match is_closed {
@@ -123,36 +142,47 @@ impl KafkaReader {
         let Some(consumer) = &self.consumer else {
             return Ok(None);
         };
-        match consumer.poll(patience) {
-            None => Ok(None),
-            Some(Ok(message)) => Ok(Some(message.detach())),
-            Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(rdkafka::error::RDKafkaErrorCode::AutoOffsetReset) => {
-                    let first = consumer.fetch_watermarks(
-                        &self.options.topic,
-                        self.partition as i32,
-                        self.options.timeout,
-                    );
-                    let first = first.map_or(0, |(low, _)| low as Offset);
-                    Err(ReadError::Removed { first })
-                }
-                _ => {
-                    tracing::debug!(%error, "reading from kafka");
-                    Ok(None)
-                }
-            },
+        let mut looks = 0;
+        while looks < LOOKS {
+            match consumer.poll(patience) {
+                None if patience.is_zero() => looks += 1,
+                None => return Ok(None),
+                Some(Ok(message)) => return Ok(Some(message.detach())),
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::AutoOffsetReset) => return self.restart(consumer),
+                    _ => tracing::debug!(%error, "reading from kafka"),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    /// The brokers have nothing at the position: it was removed, or they don't know
+    /// yet that they do. librdkafka has given the partition up.
+    fn restart(&self, consumer: &BaseConsumer<Reading>) -> Result<Option<OwnedMessage>, ReadError> {
+        let (topic, number) = (&self.options.topic, self.partition as i32);
+        let bounds = consumer.fetch_watermarks(topic, number, self.options.timeout);
+        match bounds {
+            Ok((low, _)) if self.position < low as Offset => Err(ReadError::Removed {
+                first: low as Offset,
+            }),
+            _ => {
+                self.assign(consumer)?;
+                Ok(None)
+            }
         }
     }
 
-    fn connect(&self) -> Result<BaseConsumer<Quiet>, ReadError> {
+    fn connect(&self) -> Result<BaseConsumer<Reading>, ReadError> {
         let mut config = self.options.client();
         config
             .set("group.id", "wal-sidecar")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
-            .set("fetch.queue.backoff.ms", "10");
-        let mut consumer: BaseConsumer<Quiet> =
-            BaseConsumer::from_config_and_context(&config, Quiet)
+            .set("fetch.queue.backoff.ms", "10")
+            .set_log_level(RDKafkaLogLevel::Emerg);
+        let mut consumer: BaseConsumer<Reading> =
+            BaseConsumer::from_config_and_context(&config, Reading)
                 .map_err(|error| self.failed(error.to_string()))?;
         let waker = Arc::clone(&self.waker);
         consumer.set_nonempty_callback(move || {
@@ -161,13 +191,17 @@ impl KafkaReader {
                 waker.wake();
             }
         });
+        self.assign(&consumer)?;
+        Ok(consumer)
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Reading>) -> Result<(), ReadError> {
         let mut assignment = TopicPartitionList::new();
         let place = Place::Offset(self.position as i64);
         assignment
             .add_partition_offset(&self.options.topic, self.partition as i32, place)
             .and_then(|()| consumer.assign(&assignment))
-            .map_err(|error| self.failed(error.to_string()))?;
-        Ok(consumer)
+            .map_err(|error| self.failed(error.to_string()))
     }
 
     fn failed(&self, reason: String) -> ReadError {

@@ -238,11 +238,9 @@ impl<T: Target> Driver<T> {
     pub(super) async fn catch_up(&mut self) {
         self.engine.now = self.started.elapsed();
         let deadline = Instant::now() + CATCH_UP;
-        let mut is_whole = true;
         for at in 0..self.own.len() {
             let Ok(end) = self.own[at].end().await else {
                 self.own[at].late_through = u64::MAX;
-                is_whole = false;
                 continue;
             };
             if self.own[at].late_through == u64::MAX {
@@ -257,15 +255,13 @@ impl<T: Target> Driver<T> {
                         "the own journal can't be read to its end; going on without"
                     );
                     self.own[at].late_through = u64::MAX;
-                    is_whole = false;
                     break;
                 };
                 self.note_own(at, found);
             }
         }
-        if is_whole {
-            self.engine.is_caught_up();
-        }
+        // What could not be read is late, and its keys are told when it is.
+        self.engine.is_caught_up();
     }
 }
 
