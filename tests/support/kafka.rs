@@ -4,8 +4,6 @@
 
 use std::fmt::Write as _;
 use std::hash::BuildHasher;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +17,7 @@ use rdkafka::client::DefaultClientContext;
 
 use tempfile::TempDir;
 
-use super::process::{Process, Signal};
+use super::process::{Process, Signal, free_port};
 use super::wait::until;
 
 /// How many sets of ports are tried before a start is given up.
@@ -128,7 +126,7 @@ impl Cluster {
     }
 
     fn new(brokers: usize, heap: &'static str) -> Cluster {
-        let ports = free_ports(3 * brokers);
+        let ports: Vec<u16> = (0..3 * brokers).map(|_| free_port()).collect();
         let nodes = ports.chunks_exact(3).zip(1..).map(|(ports, id)| Node {
             id,
             port: ports[0],
@@ -559,18 +557,6 @@ fn admin(bootstrap: &str) -> Admin {
         .create()
         .expect("a client is made without asking a broker")
 }
-
-/// That many different loopback ports nobody listens on.
-fn free_ports(count: usize) -> Vec<u16> {
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listeners: Vec<_> = (0..count)
-        .map(bind)
-        .collect::<io::Result<_>>()
-        .expect("loopback has free ports");
-    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
-    listeners.iter().map(port).collect()
-}
-
 /// 16 bytes the way Kafka writes them. The first bit is 0: a leading `-` would
 /// be taken for an option.
 fn random_uuid() -> String {

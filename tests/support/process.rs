@@ -1,6 +1,7 @@
 //! A child process: its output is kept line by line, and it is stopped by its
 //! own process id, never by name.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +13,9 @@ use super::wait::until;
 
 /// How long a process may take to end after SIGTERM before it is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How often a port is asked for that was not given before.
+const PORT_ATTEMPTS: usize = 1000;
 
 /// A signal a test sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,12 +156,20 @@ fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) 
     })
 }
 
-/// A loopback port nobody listens on. Another process may take it before it
-/// is used; a server that could not bind then says so, and its start is tried
-/// again with another port.
+/// A loopback port nobody listens on, and which this process was not given
+/// before: those that are not listened on yet are free to the system. Another
+/// process may take it before it is used; a server that could not bind then
+/// says so, and its start is tried again with another port.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback has free ports")
-        .port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    for _ in 0..PORT_ATTEMPTS {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .expect("loopback has free ports")
+            .port();
+        if GIVEN.lock().expect("no holder panics").insert(port) {
+            return port;
+        }
+    }
+    panic!("{PORT_ATTEMPTS} times a port that was given before");
 }
