@@ -104,6 +104,8 @@ pub struct Driver<T> {
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
     /// Partitions of sources that can't be read yet, and how far they are applied.
     closed: Vec<Closed>,
+    /// Of each region how many sources are not open.
+    unopened: HashMap<String, usize>,
     /// Checkpoints of what there is no more.
     retired: Vec<String>,
     opened: Option<mpsc::UnboundedReceiver<Opened>>,
@@ -132,8 +134,6 @@ pub struct Driver<T> {
 
 /// A partition of a source that can't be read yet.
 struct Closed {
-    /// The source's name.
-    source: String,
     partition: Partition,
     /// How far it is applied.
     applied: u64,
@@ -175,6 +175,7 @@ impl<T: Target> Driver<T> {
             own_seen: HashMap::new(),
             inlets: Vec::new(),
             closed: Vec::new(),
+            unopened: HashMap::new(),
             retired: Vec::new(),
             opened: None,
             openings: Vec::new(),
@@ -370,8 +371,9 @@ fn open_letters(directory: Option<&std::path::Path>) -> Option<Letters> {
     }
 }
 
-fn checkpoint_name(source: &str, partition: u32) -> String {
-    format!("{source}/{partition}")
+/// A partition is known by its number, whatever address it is read at.
+fn checkpoint_name(region: &str, partition: u32) -> String {
+    format!("{region}/{partition}")
 }
 
 impl<T> Driver<T> {

@@ -52,6 +52,8 @@ mod fresh;
 mod included;
 mod own;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{Body, Change, Command, Decision};
 pub use included::Included;
@@ -62,6 +64,9 @@ const UNKNOWN_DELAY: Duration = Duration::from_millis(1000);
 
 /// A key is told at most this often.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Readings of a key that changes meanwhile before it is told as it is.
+const READINGS_MAX: u32 = 10;
 
 /// Changes to a counter that are remembered, for a snapshot that does not
 /// include them.
@@ -113,6 +118,8 @@ pub struct Due {
     /// What has to be in its value for it to be told: places in journals. Not
     /// known where something else is the cause.
     causes: Option<SmallVec<[Place; 2]>>,
+    /// How often it was read in vain: it changed meanwhile.
+    readings: u32,
 }
 
 /// An overwrite that is applied again when the own region's changes that were
@@ -127,6 +134,14 @@ pub struct Again {
     pub key: Bytes,
     /// Not before.
     pub at: Duration,
+}
+
+/// Keys that commands of the own region have changed together with one.
+#[derive(Debug, Clone, Default)]
+struct Companions {
+    keys: Vec<(u32, Bytes)>,
+    /// How old the newest of those commands is.
+    newest: Version,
 }
 
 /// A change to a counter.
@@ -173,7 +188,7 @@ pub struct Engine {
     told: KeyMap<Included>,
     /// Keys that the own region's commands have changed together with one: what
     /// is wrong with it is wrong with them.
-    companions: KeyMap<Vec<(u32, Bytes)>>,
+    companions: KeyMap<Companions>,
     /// Where other regions' data is being copied to this one.
     filling: filling::Filling,
     /// Changes that are older are forgotten.
@@ -323,7 +338,8 @@ impl Engine {
             return;
         }
         let id = KeyId::of(database, key);
-        for (database, companion) in self.companions.remove(&id).unwrap_or_default() {
+        let companions = self.companions.remove(&id).unwrap_or_default();
+        for (database, companion) in companions.keys {
             self.tell(database, &companion, reason, delay, None);
         }
         if let Some(cause) = cause
@@ -338,6 +354,7 @@ impl Engine {
             at,
             reason,
             causes: Some(SmallVec::new()),
+            readings: 0,
         });
         due.at = due.at.max(self.now + delay);
         if reason == Reason::Bootstrap {
@@ -399,6 +416,32 @@ impl Engine {
             at: self.now + SNAPSHOT_PAUSE,
             ..due
         });
+    }
+
+    /// A key whose value was read, unless a change of the own region has come up
+    /// since it was taken, which the value may include or not: then it is due
+    /// once more.
+    pub(super) fn unless_changed(&mut self, mut due: Due) -> Option<Due> {
+        let id = KeyId::of(due.database, &due.key);
+        let state = self.keys.get(&id);
+        let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
+        if READINGS_MAX <= due.readings || !unsettled && !self.due.contains_key(&id) {
+            return Some(due);
+        }
+        due.readings += 1;
+        self.keys.entry(id).or_default().is_read = false;
+        match self.due.get_mut(&id) {
+            Some(again) => {
+                again.readings = due.readings;
+                again.reason = due.reason;
+                again.causes = due.causes.zip(again.causes.take()).map(|(mut all, more)| {
+                    all.extend(more);
+                    all
+                });
+            }
+            None => drop(self.due.insert(id, due)),
+        }
+        None
     }
 
     /// The version that a key's value has now, told by a record with that clock.
@@ -529,6 +572,9 @@ impl Engine {
         self.forget_before(hlc);
         let (due, again) = (&self.due, &self.again);
         self.keys.retain(|id, state| {
+            if !self.writers.any_unsettled(&state.unsettled) {
+                state.forget_past();
+            }
             hlc <= state.newest().hlc.max(state.overwritten.snapshot)
                 || state.is_read
                 || self.writers.any_unsettled(&state.unsettled)

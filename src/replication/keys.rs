@@ -13,6 +13,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::version::{OWN, Partition, Place, Version};
 use crate::mutation::operation::Kind;
 
+/// Changes to a key that are remembered while some are not settled.
+const NOTED_MAX: usize = 64;
+
 /// A key of a database, hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub u128);
@@ -109,17 +112,37 @@ pub struct KeyState {
     pub unsettled: SmallVec<[Unsettled; 1]>,
     /// Its value is being read, or the snapshot of it has not come back.
     pub is_read: bool,
+    /// The newest change that the own datastore has refused though the journal
+    /// has it. Others have applied it, so what is told is as new as this.
+    pub rejected: Version,
+    /// What was before the changes that are not settled.
+    past: Option<Box<Past>>,
+}
+
+/// What was known of a key, and what was noted since.
+#[derive(Debug, Clone)]
+struct Past {
+    overwritten: Version,
+    written: Version,
+    marks: SmallVec<[Mark; 2]>,
+    noted: SmallVec<[(Place, Version, Kind); 2]>,
 }
 
 impl KeyState {
     /// The newest change there is.
     pub fn newest(&self) -> Version {
         let newest = self.marks.iter().map(|mark| mark.newest).max();
-        newest.unwrap_or_default().max(self.overwritten)
+        let newest = newest.unwrap_or_default().max(self.overwritten);
+        newest.max(self.rejected)
     }
 
     /// Notes a change.
     pub fn note(&mut self, place: Place, version: Version, kind: Kind) {
+        match &mut self.past {
+            Some(past) if past.noted.len() == NOTED_MAX => self.past = None,
+            Some(past) => past.noted.push((place, version, kind)),
+            None => {}
+        }
         if kind == Kind::Overwrite {
             self.overwrite(version);
         }
@@ -140,6 +163,47 @@ impl KeyState {
                 newest: version,
             }),
         }
+    }
+
+    /// Has what is known now kept, until the changes that are not settled are:
+    /// `was_settled` tells of which that is so.
+    pub fn keep_past(&mut self, was_settled: impl Fn(&Unsettled) -> bool) {
+        self.unsettled.retain(|one| !was_settled(one));
+        if self.unsettled.is_empty() {
+            self.past = None;
+        }
+        if self.past.is_none() {
+            self.past = Some(Box::new(Past {
+                overwritten: self.overwritten,
+                written: self.written,
+                marks: self.marks.clone(),
+                noted: SmallVec::new(),
+            }));
+        }
+    }
+
+    /// Forgets what is of no use once all is settled.
+    pub fn forget_past(&mut self) {
+        self.past = None;
+    }
+
+    /// Takes back what was noted of a change: it was refused.
+    pub fn reject(&mut self, place: Place, version: Version) {
+        self.rejected = version.max(self.rejected);
+        // What a snapshot included is not known any more after an overwrite.
+        let Some(mut past) = self.past.take_if(|past| past.overwritten.snapshot == 0) else {
+            return;
+        };
+        past.noted.retain(|(noted, _, _)| *noted != place);
+        let told = Some(self.overwritten).filter(|one| one.snapshot != 0);
+        self.overwritten = past.overwritten;
+        self.written = past.written;
+        self.marks.clone_from(&past.marks);
+        for (place, version, kind) in &past.noted {
+            self.note(*place, *version, *kind);
+        }
+        self.overwritten = self.overwritten.max(told.unwrap_or_default());
+        self.past = Some(past);
     }
 
     /// Notes that all older changes do not matter any more.
@@ -226,6 +290,38 @@ mod tests {
         assert_eq!(state.newer_than(other, version(8)).own, Kind::Ordered as u8);
         assert_eq!(state.newest(), version(9));
         assert_eq!(state.overwritten, version(7));
+    }
+
+    #[test]
+    fn what_was_refused_was_not_there() {
+        let mut state = KeyState::default();
+        let own = Partition::own(0);
+        let other = Partition {
+            region: RegionId(1),
+            number: 0,
+        };
+        state.note(own.at(0), version(3), Kind::Overwrite);
+        state.note(own.at(1), version(4), Kind::Counter);
+        state.keep_past(|_| true);
+        state.note(own.at(2), version(8), Kind::Overwrite);
+        state.note(other.at(0), version(9), Kind::Counter);
+        assert_eq!(state.written, version(8));
+        assert_eq!(state.newer_than(other, version(3)), Newer::default());
+        state.reject(own.at(2), version(8));
+        assert_eq!((state.written, state.overwritten), (version(3), version(3)));
+        assert_eq!(state.newer_than(other, version(3)).own, Kind::Counter as u8);
+        assert_eq!(state.newer_than(own, version(8)).all, Kind::Counter as u8);
+        // Others have applied it.
+        state.note(other.at(1), version(5), Kind::Overwrite);
+        assert_eq!((state.written, state.newest()), (version(5), version(9)));
+        let mut alone = KeyState::default();
+        alone.keep_past(|_| true);
+        alone.note(own.at(0), version(8), Kind::Overwrite);
+        alone.reject(own.at(0), version(8));
+        assert_eq!(
+            (alone.written, alone.newest()),
+            (Version::default(), version(8))
+        );
     }
 
     #[test]

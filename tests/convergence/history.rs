@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
+use wal_sidecar::mutation::clock::milliseconds;
 use wal_sidecar::mutation::v1;
 use wal_sidecar::mutation::v1::record::Body;
 
@@ -23,6 +24,9 @@ const TOGETHER: [&[u8]; 10] = [
     b"MSETNX",
     b"MSET",
 ];
+
+/// What happened to others so long before and after the two were named together.
+const AROUND_MS: u64 = 700;
 
 /// A record, and where it is.
 struct Placed {
@@ -76,17 +80,17 @@ fn commands(record: &v1::Record) -> &[v1::Command] {
 /// All that the regions' journals have about a key and those it depends on.
 pub fn of(world: &World, key: &str) -> String {
     let journals: Vec<Vec<Placed>> = world.regions.iter().map(|one| read(world, one)).collect();
+    let mut times = Vec::new();
     let mut keys: HashSet<Vec<u8>> = HashSet::from([key.as_bytes().to_vec()]);
     for placed in journals.iter().flatten() {
         for command in commands(&placed.record) {
             let is_one = command.arguments.iter().any(|one| one == key.as_bytes());
             if is_one && TOGETHER.contains(&&command.arguments[0][..]) {
-                let others = command.arguments[1..]
-                    .iter()
-                    .filter(|one| one.contains(&b':'))
-                    // Of those that everybody writes to there is too much.
-                    .filter(|one| one.len() > "s:0".len());
+                let others = command.arguments[1..].iter();
+                let others = others.filter(|one| one.contains(&b':'));
                 keys.extend(others.map(|one| one.to_vec()));
+                let at = milliseconds(placed.record.hlc);
+                times.push(at.saturating_sub(AROUND_MS)..at + AROUND_MS);
             }
         }
     }
@@ -99,13 +103,21 @@ pub fn of(world: &World, key: &str) -> String {
             record,
         } in records
         {
+            let is_time = times
+                .iter()
+                .any(|time| time.contains(&milliseconds(record.hlc)));
+            // Of those that everybody writes to there would be too much.
+            let is_it = |one: &[u8]| {
+                one == key.as_bytes()
+                    || keys.contains(one) && (is_time || one.len() > "s:0".len())
+            };
             let is_about = match &record.body {
                 Some(Body::Mutation(_)) => commands(record)
                     .iter()
                     .flat_map(|one| &one.arguments)
-                    .any(|one| keys.contains(&one[..])),
+                    .any(|one| is_it(one)),
                 Some(Body::Outcome(one)) => known.contains(&(record.writer, one.of_sequence)),
-                Some(Body::Snapshot(one)) => keys.contains(&one.key[..]),
+                Some(Body::Snapshot(one)) => is_it(&one.key),
                 _ => false,
             };
             if is_about {

@@ -156,7 +156,7 @@ impl<T: Target> Driver<T> {
         for ((feed, inlet, _), count) in self.inlets.iter().zip(counts) {
             if *count > 0 || all {
                 checkpoints.push((
-                    checkpoint_name(&feed.name, feed.partition),
+                    checkpoint_name(&feed.region, feed.partition),
                     inlet.checkpoint_after(*count).format(),
                 ));
             }

@@ -31,14 +31,15 @@ impl<T: Target> Driver<T> {
         // What can still come is newer than this. All journals are read from
         // there on, so that what is newer than it is known.
         let mut oldest = u64::MAX;
-        for source in sources
-            .iter()
-            .filter(|one| one.region != self.options.region)
-        {
-            let prefix = format!("{}/", source.name);
-            let of_source = known.iter().filter(|(name, _)| name.starts_with(&prefix));
-            let checkpoints = of_source.filter_map(|(_, text)| Checkpoint::parse(text));
-            let least = checkpoints.map(|one| one.hlc).min();
+        for region in &self.engine.names[1..] {
+            let of_region = sources.iter().filter(|one| one.region == *region).count();
+            self.unopened.insert(region.clone(), of_region);
+            let prefix = format!("{region}/");
+            let known = known.iter().filter(|(name, _)| name.starts_with(&prefix));
+            let checkpoints = known.filter_map(|(_, text)| Checkpoint::parse(text));
+            let clocks: Vec<u64> = checkpoints.map(|one| one.hlc).collect();
+            let is_complete = of_region <= clocks.len();
+            let least = clocks.into_iter().min().filter(|_| is_complete);
             oldest = oldest.min(least.unwrap_or(0));
         }
         let before = milliseconds(oldest).min(self.now_ms());
@@ -48,16 +49,12 @@ impl<T: Target> Driver<T> {
         for (name, text) in &known {
             if let Some(checkpoint) = Checkpoint::parse(text)
                 && let Some((name, partition)) = name.rsplit_once('/')
-                && let Some(source) = sources.iter().find(|one| one.name == name)
-                && let Ok(partition) = partition.parse()
+                && self.engine.names[1..].iter().any(|one| one == name)
+                && let Ok(number) = partition.parse()
             {
-                let region = self.region(&source.region);
+                let region = self.region(name);
                 self.closed.push(Closed {
-                    source: source.name.clone(),
-                    partition: Partition {
-                        region,
-                        number: partition,
-                    },
+                    partition: Partition { region, number },
                     applied: checkpoint.applied,
                 });
             }
@@ -129,25 +126,33 @@ impl<T: Target> Driver<T> {
                 self.own.push(feed);
                 continue;
             }
-            let is_closed = |one: &Closed| {
-                let number = one.partition.number;
-                one.source == feed.name && number != partition && partitions.contains(&number)
-            };
-            let retired = self.closed.iter().filter(|one| {
-                one.source == feed.name && !partitions.contains(&one.partition.number)
-            });
-            let retired = retired.map(|one| checkpoint_name(&one.source, one.partition.number));
-            self.retired.extend(retired);
-            self.closed
-                .retain(|one| one.source != feed.name || is_closed(one));
+            let is_last = partitions.last() == Some(&partition);
+            let is_alone = partitions.len() == 1;
             let partition = Partition {
                 region: id,
                 number: partition,
             };
+            self.closed.retain(|one| one.partition != partition);
+            if is_last && let Some(unopened) = self.unopened.get_mut(&feed.region) {
+                *unopened -= 1;
+                if *unopened == 0 {
+                    self.retire(id);
+                }
+            }
             let mut inlet = Inlet::new(partition, &checkpoint);
-            inlet.is_alone = partitions.len() == 1;
+            inlet.is_alone = is_alone;
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
             self.inlets.push((feed, inlet, metrics));
+        }
+    }
+
+    /// All journals of a region are open: others that there were are no more.
+    fn retire(&mut self, region: RegionId) {
+        let is_of_it = |one: &mut Closed| one.partition.region == region;
+        for gone in self.closed.extract_if(.., is_of_it) {
+            let name = &self.engine.names[usize::from(region.0)];
+            self.retired
+                .push(checkpoint_name(name, gone.partition.number));
         }
     }
 
@@ -170,7 +175,7 @@ impl<T: Target> Driver<T> {
         }
         let known: HashMap<String, String> = self.target.load().await?.into_iter().collect();
         for (feed, inlet, metrics) in &mut self.inlets {
-            let name = checkpoint_name(&feed.name, feed.partition);
+            let name = checkpoint_name(&feed.region, feed.partition);
             let Some(checkpoint) = known.get(&name).and_then(|text| Checkpoint::parse(text)) else {
                 continue;
             };
@@ -275,7 +280,7 @@ async fn open_source(
 ) {
     let partitions = source.origin.partitions().await;
     for &partition in &partitions {
-        let text = known.get(&checkpoint_name(&source.name, partition));
+        let text = known.get(&checkpoint_name(&source.region, partition));
         let from = source.origin.find(partition, since).await;
         let checkpoint = match text.and_then(|text| Checkpoint::parse(text)) {
             Some(checkpoint) => checkpoint,

@@ -16,8 +16,10 @@ impl<T: Target> Driver<T> {
     /// whether there were any.
     ///
     /// Nothing is applied between the reading and the record's version, so the
-    /// value includes exactly what has been applied. A change of the own region
-    /// that comes up before the record does has the key told again.
+    /// value includes exactly what has been applied, and of the own region's
+    /// changes those that were known before it was read: a key that another came
+    /// up of since is read again. If that goes on and on it is told as it is, and
+    /// once more later, as after any change that comes up before the record does.
     pub(super) async fn tell_due(&mut self) -> Result<bool, TargetError> {
         if self.engine.due.is_empty() {
             return Ok(false);
@@ -38,12 +40,18 @@ impl<T: Target> Driver<T> {
                 return Err(error);
             }
         };
-        let now_ms = self.now_ms();
         let applied = self.included();
-        for (one, value) in due.iter().zip(values) {
-            let included = self.engine.merge_included(one, &applied);
-            let written = self.engine.written(one);
-            let newest = match self.engine.newest(one) {
+        // All that had been executed when the values were read is known after this.
+        self.catch_up().await;
+        let now_ms = self.now_ms();
+        let mut told = Vec::with_capacity(due.len());
+        for (one, value) in due.into_iter().zip(values) {
+            let Some(one) = self.engine.unless_changed(one) else {
+                continue;
+            };
+            let included = self.engine.merge_included(&one, &applied);
+            let written = self.engine.written(&one);
+            let newest = match self.engine.newest(&one) {
                 known if known == Version::default() => self.engine.floor(),
                 known => known,
             };
@@ -60,20 +68,16 @@ impl<T: Target> Driver<T> {
             let hlc = self.outlet.snapshot(now_ms, one.database, &snapshot);
             let record = (hlc, self.outlet.id());
             let floor = self.engine.floor();
-            self.engine.told(one, record, floor, included);
+            self.engine.told(&one, record, floor, included);
             self.metrics.snapshot(one.reason);
-        }
-        if self.own.len() > 1 {
-            // All that had been executed when the values were read is known now,
-            // whichever partition it is in.
-            self.catch_up().await;
+            told.push(one);
         }
         if let Err(error) = self.outlet.append().await {
             tracing::warn!(
                 namespace = self.options.namespace, %error,
                 "the journal does not take snapshots; trying again"
             );
-            due.into_iter()
+            told.into_iter()
                 .for_each(|one: Due| self.engine.put_back(one));
         }
         Ok(true)

@@ -397,11 +397,18 @@ impl Engine {
         }
         let id = KeyId::of(database, key);
         let is_included = self.is_included(id, change.place);
+        if self.was_used(id, version) {
+            // What others got of it is not what they would have got after this.
+            self.conflict(database, &Bytes::copy_from_slice(key), change);
+        }
         let state = self.keys.entry(id).or_default();
         let is_older = version < state.overwritten;
         if version < state.written {
             return Verdict::Older;
         }
+        let newer = state.newer_than(change.place.partition, version);
+        // Others have made the change that was refused here, which is newer.
+        let is_refused = version < state.rejected;
         if is_older && is_included {
             // It is in the value already. A snapshot that comes later may lack it.
             if kind != Kind::Overwrite {
@@ -412,8 +419,8 @@ impl Engine {
             }
             return Verdict::Older;
         }
-        let newer = state.newer_than(change.place.partition, version);
-        if is_older && kind == Kind::Overwrite {
+        let is_lost = is_older && !(is_refused && newer.all == 0);
+        if is_lost && kind == Kind::Overwrite {
             // Changes before it that the value does not include were added to it
             // here, and are gone where it was made.
             if newer.own != 0 {
@@ -428,13 +435,17 @@ impl Engine {
             && let Some(known) = self.elements.get(&id.element(operation.element))
         {
             if version < known.overwritten {
+                // But the key would have been there, for what was done to it.
+                if !commutes(kind, newer.own) {
+                    self.conflict(database, &Bytes::copy_from_slice(key), change);
+                }
                 return Verdict::Older;
             }
             if kind == Kind::Element && version < known.counted {
                 verdict = Verdict::Lost;
             }
         }
-        let mut is_conflict = verdict == Verdict::Lost && newer.own != 0;
+        let mut is_conflict = is_refused || verdict == Verdict::Lost && newer.own != 0;
         if !commutes(kind, newer.all) {
             is_conflict |= !commutes(kind, newer.own);
             if kind == Kind::Overwrite {
@@ -459,6 +470,13 @@ impl Engine {
             self.lose(id, version);
         }
         verdict
+    }
+
+    /// Whether a later command of the own region has taken from a key what others
+    /// got.
+    fn was_used(&self, id: KeyId, version: Version) -> bool {
+        let companions = self.companions.get(&id);
+        companions.is_some_and(|companions| version < companions.newest)
     }
 
     /// An overwrite is not made, as a newer change does not commute with it; but

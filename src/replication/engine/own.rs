@@ -121,7 +121,9 @@ impl Engine {
         };
         match &outcome.result {
             Some(Result::Effects(effects)) => {
-                if is_final {
+                if let Some(open) = open.as_ref().filter(|open| open.is_final) {
+                    self.reject(record.writer, open);
+                    self.own_commands(open.place, database, version, &effects.commands, None);
                     // Others have applied more than was done.
                     for key in own_keys() {
                         self.tell(
@@ -149,6 +151,9 @@ impl Engine {
                 }
             }
             Some(Result::Rejected(_)) => {
+                if let Some(open) = open.as_ref().filter(|open| open.is_final) {
+                    self.reject(record.writer, open);
+                }
                 for key in own_keys().iter().filter(|_| is_final || open.is_none()) {
                     self.tell(database, key, Reason::Rejected, Duration::ZERO, Some(place));
                 }
@@ -185,6 +190,32 @@ impl Engine {
                         UNKNOWN_DELAY,
                         Some(place),
                     );
+                }
+            }
+        }
+    }
+
+    /// Takes back what was noted of a change that was refused, of which others
+    /// have applied all.
+    fn reject(&mut self, writer: u64, open: &Open) {
+        let mut database = open.database;
+        let version = Version {
+            hlc: open.hlc,
+            writer,
+            ..Version::default()
+        };
+        for command in &open.commands {
+            let arguments = &command.arguments;
+            if let Some(selected) = selected(arguments) {
+                database = selected;
+                continue;
+            }
+            let operations = self.operations_of(arguments);
+            for operation in &operations.all {
+                let id = KeyId::of(database, operation.key);
+                self.keys.entry(id).or_default().reject(open.place, version);
+                if let Some(counted) = self.counters.get_mut(&id) {
+                    counted.retain(|one| one.place != open.place);
                 }
             }
         }
@@ -312,9 +343,10 @@ impl Engine {
                         .companions
                         .entry(KeyId::of(database, &key))
                         .or_default();
+                    known.newest = known.newest.max(version);
                     for other in others {
-                        if known.len() < COMPANIONS_MAX && !known.contains(&other) {
-                            known.push(other);
+                        if known.keys.len() < COMPANIONS_MAX && !known.keys.contains(&other) {
+                            known.keys.push(other);
                         }
                     }
                 }
@@ -336,7 +368,11 @@ impl Engine {
     ) {
         let id = KeyId::of(database, key);
         let kind = operation.kind;
-        let state = self.keys.entry(id).or_default();
+        let Engine { keys, writers, .. } = self;
+        let state = keys.entry(id).or_default();
+        if unsettled.is_some() {
+            state.keep_past(|one| writers.was_settled(one));
+        }
         let is_read = state.is_read;
         let newer = state.newer_than(place.partition, version);
         let is_older = version < state.overwritten && version.writer != state.overwritten.writer;

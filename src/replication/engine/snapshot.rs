@@ -23,6 +23,7 @@ impl Engine {
             return;
         }
         let mut included = self.named(snapshot);
+        let exactly = Included::new(included.clone());
         // What is before it in its partition it includes, or is about to be told
         // with again.
         included.push((change.place.partition, change.place.offset + 1));
@@ -69,7 +70,7 @@ impl Engine {
         let added = self.counters.get(&id).map_or(0, |counted| {
             let missing = counted
                 .iter()
-                .filter(|one| written < one.version && !included.covers(one.place));
+                .filter(|one| written < one.version && !exactly.covers(one.place));
             missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
         });
         let again = match is_part {

@@ -1,0 +1,252 @@
+//! Single rules, each with the least that shows it: the simulation seldom comes
+//! by what some of them are for.
+
+use super::*;
+use crate::mutation::v1::outcome::Result;
+use crate::mutation::v1::record;
+
+/// An engine, and journals that grow.
+struct World {
+    engine: Engine,
+    /// The own region's writer.
+    sequence: u64,
+    offset: Offset,
+    of_us: Offset,
+}
+
+fn commands(text: &str) -> Vec<v1::Command> {
+    let command = |text: &str| v1::Command {
+        arguments: text
+            .split(' ')
+            .map(|word| Bytes::from(word.to_owned()))
+            .collect(),
+    };
+    text.split("; ").map(command).collect()
+}
+
+fn mutation(text: &str, waits: bool) -> record::Body {
+    record::Body::Mutation(v1::Mutation {
+        commands: commands(text),
+        keys: vec![Bytes::from("k")],
+        r#final: !waits,
+        waits,
+        ..Default::default()
+    })
+}
+
+impl World {
+    fn new() -> World {
+        let table = super::super::Table::built_in();
+        let names = vec!["eu".to_owned(), "us".to_owned()];
+        let table = Arc::new(ArcSwap::from_pointee(table));
+        World {
+            engine: Engine::new(table, v1::Store::Redis, names),
+            sequence: 0,
+            offset: 0,
+            of_us: 0,
+        }
+    }
+
+    /// A record of the own journal that is so old; its sequence.
+    fn own(&mut self, ms: u64, body: record::Body) -> u64 {
+        self.sequence += 1;
+        let record = v1::Record {
+            hlc: ms << 16,
+            writer: 7,
+            sequence: self.sequence,
+            settled_through: self.sequence - 1,
+            body: Some(body),
+            ..Default::default()
+        };
+        self.engine.own(0, self.offset, &record);
+        self.offset += 1;
+        self.sequence
+    }
+
+    /// The next change of the other region.
+    fn change(&mut self, ms: u64, body: Body) -> Decision {
+        let of_us = Partition {
+            region: RegionId(1),
+            number: 0,
+        };
+        self.of_us += 1;
+        self.engine.decide(&Change {
+            place: of_us.at(self.of_us - 1),
+            version: Version {
+                hlc: ms << 16,
+                writer: 9,
+                ..Version::default()
+            },
+            database: 0,
+            body,
+        })
+    }
+
+    /// What the other region has done; how many commands are executed for it.
+    fn us(&mut self, ms: u64, text: &str) -> usize {
+        self.change(ms, Body::Commands(commands(text)))
+            .commands
+            .len()
+    }
+
+    fn rejected(&mut self, ms: u64, of_sequence: u64) {
+        let result = Some(Result::Rejected(v1::Rejected::default()));
+        let outcome = v1::Outcome {
+            of_sequence,
+            result,
+            ..Default::default()
+        };
+        self.own(ms, record::Body::Outcome(outcome));
+    }
+
+    fn is_due(&self, key: &str) -> bool {
+        self.engine.is_due(0, key.as_bytes())
+    }
+
+    /// Tells the keys that are due; the versions told.
+    fn tell(&mut self) -> Vec<Version> {
+        self.engine.now += Duration::from_secs(1);
+        self.own(900, record::Body::Heartbeat(v1::Heartbeat::default()));
+        let included = Included::new(vec![(Partition::own(0), self.offset)]);
+        let due = self.engine.take_due(9);
+        let told = |one: Due| {
+            let floor = self.engine.floor();
+            self.engine
+                .told(&one, (901 << 16, 8), floor, included.clone())
+        };
+        due.into_iter().map(told).collect()
+    }
+}
+
+#[test]
+fn what_may_have_found_nothing_before_what_was_applied_has_its_key_told() {
+    for (text, is_caught_up, is_told) in [
+        ("DEL k", false, true),
+        ("DEL k", true, false),
+        ("SET k w", false, false),
+        ("DEL other", false, false),
+    ] {
+        let mut world = World::new();
+        assert_eq!(world.us(50, "SET k v"), 1);
+        if is_caught_up {
+            world.engine.is_caught_up();
+        }
+        world.own(101, mutation(text, false));
+        assert_eq!(world.is_due("k"), is_told, "{text} {is_caught_up}");
+    }
+}
+
+#[test]
+fn what_waited_has_its_key_told_if_it_was_not_alone_with_it() {
+    for (other, is_told) in [(None, false), (Some("own"), true), (Some("us"), true)] {
+        let mut world = World::new();
+        world.own(101, mutation("BLPOP k 0", true));
+        let state = &world.engine.keys[&KeyId::of(0, b"k")];
+        assert!(!world.engine.writers.any_unsettled(&state.unsettled));
+        match other {
+            Some("own") => drop(world.own(102, mutation("LPUSH k v", false))),
+            Some(_) => assert_eq!(world.us(50, "LPUSH k v"), 1),
+            None => {}
+        }
+        world.engine.is_caught_up();
+        let outcome = v1::Outcome {
+            of_sequence: 1,
+            waited: true,
+            key: Bytes::from("k"),
+            result: Some(Result::Effects(v1::Effects {
+                commands: commands("LPOP k"),
+                unknown_keys: Vec::new(),
+            })),
+        };
+        world.own(103, record::Body::Outcome(outcome));
+        assert_eq!(world.is_due("k"), is_told, "{other:?}");
+    }
+}
+
+#[test]
+fn an_older_element_would_have_made_the_key_for_what_was_done_to_it() {
+    for (text, is_told) in [("PEXPIREAT k 9999", true), ("HSET k other v", false)] {
+        let mut world = World::new();
+        world.own(101, mutation(text, false));
+        world.own(102, mutation("HSET k m new", false));
+        assert_eq!(world.us(50, "HSET k m old"), 0);
+        assert_eq!(world.is_due("k"), is_told, "{text}");
+    }
+}
+
+#[test]
+fn what_was_made_of_a_key_is_told_when_something_older_comes_for_it() {
+    for (ms, is_told) in [(50, true), (102, false)] {
+        let mut world = World::new();
+        world.own(101, mutation("RENAME k n", false));
+        world.own(103, mutation("UNLINK k", false));
+        // It came to nothing where the key was gone already.
+        assert_eq!(world.us(ms, "HSET k m v"), 0);
+        assert_eq!(world.is_due("n"), is_told, "{ms}");
+    }
+}
+
+#[test]
+fn what_was_refused_hides_nothing_that_is_older() {
+    for is_told_before in [false, true] {
+        let mut world = World::new();
+        world.own(100, mutation("SET k first", false));
+        let refused = world.own(110, mutation("SET k refused", false));
+        world.rejected(111, refused);
+        assert!(world.is_due("k"));
+        if is_told_before {
+            let told = world.tell();
+            // The others have made it.
+            assert_eq!(told.len(), 1);
+            assert_eq!(told[0].hlc, 110 << 16);
+            assert!(!world.is_due("k"));
+        }
+        assert_eq!(world.us(90, "SET k older"), 0);
+        assert_eq!(world.us(105, "SET k second"), 1);
+        assert!(world.is_due("k"), "told before: {is_told_before}");
+        assert_eq!(world.us(104, "SET k between"), 0);
+        let told = world.tell();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].hlc, 110 << 16);
+        world.own(120, mutation("SET k third", false));
+        assert_eq!(world.us(106, "SET k late"), 0);
+    }
+}
+
+#[test]
+fn what_was_refused_is_not_added_to_what_another_region_tells() {
+    let mut world = World::new();
+    world.own(100, mutation("INCRBY k 5", false));
+    let refused = world.own(110, mutation("INCRBY k 30", false));
+    world.rejected(111, refused);
+    let snapshot = v1::Snapshot {
+        key: Bytes::from("k"),
+        value: Some(Bytes::from("a value")),
+        content_hlc: 120 << 16,
+        ..Default::default()
+    };
+    world.own(112, record::Body::Heartbeat(v1::Heartbeat::default()));
+    let body = Body::Snapshot(snapshot);
+    let decision = world.change(120, body);
+    let last = decision.commands.last().expect("it is applied");
+    assert_eq!(last.arguments, commands("INCRBY k 5")[0].arguments);
+}
+
+#[test]
+fn a_key_that_changes_while_it_is_read_is_read_again() {
+    let mut world = World::new();
+    world.own(100, mutation("SET k v", false));
+    world.own(101, mutation("GETDEL other", false));
+    world
+        .engine
+        .tell_surely(0, &Bytes::from("k"), Reason::Bootstrap);
+    world.engine.now += Duration::from_secs(1);
+    let due = world.engine.take_due(9).remove(0);
+    world.own(102, mutation("INCRBY k 1", false));
+    world.own(103, mutation("GETDEL other", false));
+    assert!(world.engine.unless_changed(due).is_none());
+    world.engine.now += Duration::from_secs(1);
+    let due = world.engine.take_due(9).remove(0);
+    assert_eq!(due.reason, Reason::Bootstrap);
+    assert!(world.engine.unless_changed(due).is_some());
+}
