@@ -108,8 +108,7 @@ pub fn of(world: &World, key: &str) -> String {
                 .any(|time| time.contains(&milliseconds(record.hlc)));
             // Of those that everybody writes to there would be too much.
             let is_it = |one: &[u8]| {
-                one == key.as_bytes()
-                    || keys.contains(one) && (is_time || one.len() > "s:0".len())
+                one == key.as_bytes() || keys.contains(one) && (is_time || one.len() > "s:0".len())
             };
             let is_about = match &record.body {
                 Some(Body::Mutation(_)) => commands(record)

@@ -474,7 +474,7 @@ impl Engine {
 
     /// Whether a later command of the own region has taken from a key what others
     /// got.
-    fn was_used(&self, id: KeyId, version: Version) -> bool {
+    pub(super) fn was_used(&self, id: KeyId, version: Version) -> bool {
         let companions = self.companions.get(&id);
         companions.is_some_and(|companions| version < companions.newest)
     }

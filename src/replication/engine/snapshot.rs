@@ -28,6 +28,10 @@ impl Engine {
         // with again.
         included.push((change.place.partition, change.place.offset + 1));
         let included = Included::new(included);
+        if self.was_used(id, version) {
+            // Others may have got something else of the key.
+            self.conflict(database, &snapshot.key, change);
+        }
         // What it has of the key, it has without what was before.
         let is_part = self.may_be_part(id);
         let state = self.keys.entry(id).or_default();

@@ -183,6 +183,17 @@ fn what_was_made_of_a_key_is_told_when_something_older_comes_for_it() {
         // It came to nothing where the key was gone already.
         assert_eq!(world.us(ms, "HSET k m v"), 0);
         assert_eq!(world.is_due("n"), is_told, "{ms}");
+        let mut world = World::new();
+        world.own(101, mutation("RENAME k n", false));
+        world.own(103, mutation("UNLINK k", false));
+        let snapshot = v1::Snapshot {
+            key: Bytes::from("k"),
+            content_hlc: ms << 16,
+            ..Default::default()
+        };
+        let decision = world.change(ms, Body::Snapshot(snapshot));
+        assert_eq!(decision.older, 1);
+        assert_eq!(world.is_due("n"), is_told, "{ms}");
     }
 }
 
