@@ -273,3 +273,29 @@ fn a_broker_that_was_killed_and_is_back_is_read_again() {
     dataset::until_equal(&world, &[]);
     quiet(&world);
 }
+
+/// The replicator that takes over reads the same journals at other addresses, and
+/// applies nothing again.
+#[test]
+fn a_standby_goes_on_where_the_leader_was() {
+    const WRITES: usize = 500;
+    let mut world = World::local_shared(2, 2);
+    world.regions.iter().for_each(wait_until_led);
+    let write = |world: &World| {
+        for sidecar in &world.regions[0].sidecars {
+            send(&mut sidecar.client(), (0..WRITES).map(numbered), None);
+        }
+        dataset::until_equal(world, &[]);
+    };
+    write(&world);
+    let sidecars = &mut world.regions[1].sidecars;
+    let leads = |one: &Sidecar| one.metric("wal_sidecar_replication_leading", "") == 1.0;
+    let leader = sidecars.iter().position(leads).expect("waited for");
+    sidecars[leader].kill();
+    until("the other one to lead", DEADLINE, || {
+        leads(&sidecars[1 - leader]).then_some(())
+    });
+    sidecars[leader].restart();
+    write(&world);
+    quiet(&world);
+}

@@ -71,11 +71,13 @@ impl Engine {
             .map_or(Version::default(), |one| one.written)
             // Which may be in a partition that is behind this one.
             .max(Version::written(snapshot));
-        let added = self.counters.get(&id).map_or(0, |counted| {
+        // Adding nothing makes a key that is not there.
+        let added = self.counters.get(&id).and_then(|counted| {
             let missing = counted
                 .iter()
                 .filter(|one| written < one.version && !exactly.covers(one.place));
-            missing.fold(0_i64, |sum, one| sum.wrapping_add(one.delta))
+            let deltas = missing.map(|one| one.delta);
+            deltas.reduce(i64::wrapping_add)
         });
         let again = match is_part {
             true => self.made_again(id, &included),
@@ -91,7 +93,7 @@ impl Engine {
             .commands
             .push(self.restore(database, snapshot, change));
         decision.commands.extend(again);
-        if added != 0 {
+        if let Some(added) = added {
             decision.commands.push(Command {
                 database,
                 arguments: vec![

@@ -225,6 +225,26 @@ fn what_was_refused_hides_nothing_that_is_older() {
 }
 
 #[test]
+fn adding_nothing_makes_a_key() {
+    let mut world = World::new();
+    world.own(100, mutation("INCRBY k 5", false));
+    world.own(102, mutation("INCRBY k -5", false));
+    world.own(103, record::Body::Heartbeat(v1::Heartbeat::default()));
+    let absent = v1::Snapshot {
+        key: Bytes::from("k"),
+        content_hlc: 101 << 16,
+        ..Default::default()
+    };
+    let decision = world.change(101, Body::Snapshot(absent));
+    let names: Vec<&Bytes> = decision
+        .commands
+        .iter()
+        .map(|one| &one.arguments[0])
+        .collect();
+    assert_eq!(names, ["UNLINK", "INCRBY"]);
+}
+
+#[test]
 fn what_was_refused_is_not_added_to_what_another_region_tells() {
     let mut world = World::new();
     world.own(100, mutation("INCRBY k 5", false));
