@@ -354,6 +354,19 @@ impl Engine {
                 self.notice_own(database, arguments, &key);
                 self.remember(place, version, database, arguments, operation);
             }
+            let is_whole = 1 < operations.all.len() && !operations.can_be_cut();
+            if is_whole
+                && operations
+                    .all
+                    .iter()
+                    .any(|one| self.is_due(database, one.key))
+            {
+                // What others will be told of one it had before the others got it.
+                for operation in &operations.all {
+                    let key = slice_of(arguments, operation.key);
+                    self.tell(database, &key, Reason::Overlap, Duration::ZERO, Some(place));
+                }
+            }
         }
     }
 

@@ -198,6 +198,20 @@ fn what_was_made_of_a_key_is_told_when_something_older_comes_for_it() {
 }
 
 #[test]
+fn what_is_made_of_a_key_that_is_to_be_told_is_told() {
+    for is_due in [true, false] {
+        let mut world = World::new();
+        world.own(100, mutation("RENAME a k", false));
+        if is_due {
+            assert_eq!(world.us(50, "HSET a m v"), 1);
+        }
+        assert_eq!(world.is_due("k"), is_due);
+        world.own(110, mutation("RENAME k n", false));
+        assert_eq!(world.is_due("n"), is_due);
+    }
+}
+
+#[test]
 fn what_was_refused_hides_nothing_that_is_older() {
     for is_told_before in [false, true] {
         let mut world = World::new();
