@@ -67,6 +67,8 @@ pub type KeyMap<V> = HashMap<KeyId, V, BuildHasherDefault<PartOfId>>;
 pub struct Mark {
     /// The newest, or one after it.
     pub place: Place,
+    /// Where the newest is that is neither an overwrite nor a count.
+    pub uncounted: Place,
     /// The kinds of changes since the key was last overwritten, as bits.
     pub kinds: u8,
     /// How old the newest is.
@@ -149,19 +151,23 @@ impl KeyState {
         for waiting in self.unsettled.iter_mut().filter(|one| one.waits) {
             waiting.is_touched = true;
         }
-        let kind = kind as u8;
         let mut marks = self.marks.iter_mut();
-        match marks.find(|mark| mark.place.partition == place.partition) {
-            Some(mark) => {
-                mark.kinds |= kind;
-                mark.newest = mark.newest.max(version);
-                mark.place = mark.place.max(place);
-            }
-            None => self.marks.push(Mark {
+        let known = marks.position(|mark| mark.place.partition == place.partition);
+        let known = known.unwrap_or_else(|| {
+            self.marks.push(Mark {
                 place,
-                kinds: kind,
+                uncounted: place.partition.at(0),
+                kinds: 0,
                 newest: version,
-            }),
+            });
+            self.marks.len() - 1
+        });
+        let mark = &mut self.marks[known];
+        mark.kinds |= kind as u8;
+        mark.newest = mark.newest.max(version);
+        mark.place = mark.place.max(place);
+        if !matches!(kind, Kind::Overwrite | Kind::Counter) {
+            mark.uncounted = mark.uncounted.max(place);
         }
     }
 

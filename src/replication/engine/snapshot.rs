@@ -48,7 +48,7 @@ impl Engine {
         let mut is_lost = false;
         let mut is_conflict = false;
         for mark in &state.marks {
-            let is_uncovered = mark.kinds & not_counters != 0 && !included.covers(mark.place);
+            let is_uncovered = mark.kinds & not_counters != 0 && !included.covers(mark.uncounted);
             is_lost |= is_uncovered && !is_part;
             is_conflict |= is_uncovered && mark.place.partition.region == OWN;
         }

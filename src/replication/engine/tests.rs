@@ -259,6 +259,28 @@ fn adding_nothing_makes_a_key() {
 }
 
 #[test]
+fn counts_that_a_value_lacks_do_not_hide_it() {
+    let mut world = World::new();
+    world.own(100, mutation("PEXPIREAT k 9999", false));
+    world.own(102, mutation("INCRBY k 1", false));
+    world.own(103, record::Body::Heartbeat(v1::Heartbeat::default()));
+    for (next_offset, count) in [(1, 2), (0, 0)] {
+        let snapshot = v1::Snapshot {
+            key: Bytes::from("k"),
+            content_hlc: 101 << 16,
+            applied: vec![v1::Applied {
+                region: "eu".to_owned(),
+                partition: 0,
+                next_offset,
+            }],
+            ..Default::default()
+        };
+        let decision = world.change(101 + next_offset, Body::Snapshot(snapshot));
+        assert_eq!(decision.commands.len(), count, "{next_offset}");
+    }
+}
+
+#[test]
 fn what_was_refused_is_not_added_to_what_another_region_tells() {
     let mut world = World::new();
     world.own(100, mutation("INCRBY k 5", false));
