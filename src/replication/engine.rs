@@ -214,6 +214,8 @@ pub struct Engine {
     /// What tests leave out, to see that they find it missing.
     #[doc(hidden)]
     pub sabotage: Sabotage,
+    /// Who tells keys' values, and the clock since when nobody else should.
+    pub(super) teller: (u64, u64),
     /// The own datastore was emptied by a client, checkpoints and all.
     pub(super) own_flushed: bool,
 }
@@ -260,6 +262,7 @@ impl Engine {
             fresh: fresh::Fresh::default(),
             is_late: false,
             sabotage: Sabotage::default(),
+            teller: (0, u64::MAX),
             own_flushed: false,
         }
     }
@@ -425,7 +428,10 @@ impl Engine {
         let id = KeyId::of(due.database, &due.key);
         let state = self.keys.get(&id);
         let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
-        if READINGS_MAX <= due.readings || !unsettled && !self.due.contains_key(&id) {
+        // Not so if it was told by somebody else meanwhile.
+        let is_read = state.is_some_and(|state| state.is_read);
+        let is_unchanged = is_read && !unsettled && !self.due.contains_key(&id);
+        if is_unchanged || is_read && READINGS_MAX <= due.readings {
             return Some(due);
         }
         due.readings += 1;

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Clocks of replicators of one region differ by less.
+const LEADERS_DIFFER_MS: u64 = 2000;
+
 /// A partition of a source that can be read.
 pub(super) struct Opened {
     pub(super) source: Source,
@@ -45,6 +48,8 @@ impl<T: Target> Driver<T> {
         let before = milliseconds(oldest).min(self.now_ms());
         let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
         self.engine.forget_before(since);
+        let leads_since = self.now_ms().saturating_sub(LEADERS_DIFFER_MS) << COUNTER_BITS;
+        self.engine.teller = (self.outlet.id(), leads_since);
         self.bootstrap = Bootstrap::of(&known);
         for (name, text) in &known {
             if let Some(checkpoint) = Checkpoint::parse(text)

@@ -310,6 +310,12 @@ impl Engine {
             self.included.insert(id, included.clone());
         }
         self.note_told(id, included);
+        let (teller, since) = self.teller;
+        if record.writer != teller && since < record.hlc {
+            // By one that has not noticed yet that it does not lead any more: what
+            // it has read may be old.
+            self.tell_surely(record.database, &snapshot.key, Reason::Overlap);
+        }
     }
 
     /// Notes commands that have been or will be executed; `unsettled` is

@@ -259,6 +259,20 @@ fn adding_nothing_makes_a_key() {
 }
 
 #[test]
+fn what_a_leader_that_was_replaced_tells_is_told_again() {
+    for (since, is_told) in [(0, true), (500 << 16, false)] {
+        let mut world = World::new();
+        world.engine.teller = (8, since);
+        let snapshot = v1::Snapshot {
+            key: Bytes::from("k"),
+            ..Default::default()
+        };
+        world.own(400, record::Body::Snapshot(snapshot));
+        assert_eq!(world.is_due("k"), is_told);
+    }
+}
+
+#[test]
 fn counts_that_a_value_lacks_do_not_hide_it() {
     let mut world = World::new();
     world.own(100, mutation("PEXPIREAT k 9999", false));
