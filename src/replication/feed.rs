@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::version::journal_number;
 use crate::journal::remote::{RemoteError, RemoteOptions, RemoteQueries, RemoteReader};
@@ -20,6 +21,12 @@ const READS_MAX: usize = 4;
 
 /// How long a reader waits after an error.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the first connection to a journal is waited for.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked for.
+const FIRST_TICK: Duration = Duration::from_millis(5);
 
 /// A record, and where it is.
 #[derive(Debug)]
@@ -125,6 +132,8 @@ pub struct Feed {
     /// applied meanwhile.
     pub late_through: Offset,
     ends: Ends,
+    /// Until when the first connection to it is waited for.
+    first_until: Cell<Option<Instant>>,
     needed: Rc<Cell<Offset>>,
     received: mpsc::Receiver<Vec<Found>>,
     /// Why nothing can be read, if so.
@@ -195,6 +204,7 @@ impl Feed {
             next: from,
             late_through: 0,
             ends,
+            first_until: Cell::new(Some(Instant::now() + FIRST_WAIT)),
             needed,
             received,
             problem,
@@ -230,9 +240,15 @@ impl Feed {
             Ends::Remote(queries) => {
                 // Who is away for long is not waited for each time.
                 let mut queries = queries.borrow().clone();
-                if !queries.is_connected() {
-                    return Err("not connected".to_owned());
+                while !queries.is_connected() {
+                    let until = self.first_until.get();
+                    if until.is_none_or(|until| until <= Instant::now()) {
+                        self.first_until.set(None);
+                        return Err("not connected".to_owned());
+                    }
+                    tokio::time::sleep(FIRST_TICK).await;
                 }
+                self.first_until.set(None);
                 let end = queries.durable_next().await;
                 return end.map_err(|error| error.to_string());
             }

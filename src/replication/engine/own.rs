@@ -311,9 +311,11 @@ impl Engine {
         }
         self.note_told(id, included);
         let (teller, since) = self.teller;
-        if record.writer != teller && since < record.hlc {
+        let is_by_other = record.writer != teller && since < record.hlc;
+        if is_by_other || self.is_late {
             // By one that has not noticed yet that it does not lead any more: what
-            // it has read may be old.
+            // it has read may be old. Or this one may have told something older
+            // meanwhile, which nobody took.
             self.tell_surely(record.database, &snapshot.key, Reason::Overlap);
         }
     }

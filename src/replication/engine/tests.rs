@@ -259,10 +259,15 @@ fn adding_nothing_makes_a_key() {
 }
 
 #[test]
-fn what_a_leader_that_was_replaced_tells_is_told_again() {
-    for (since, is_told) in [(0, true), (500 << 16, false)] {
+fn what_others_have_told_of_the_own_region_is_told_again_if_it_may_be_old() {
+    for (since, is_late, is_told) in [
+        (0, false, true),
+        (500 << 16, false, false),
+        (500 << 16, true, true),
+    ] {
         let mut world = World::new();
         world.engine.teller = (8, since);
+        world.engine.is_late = is_late;
         let snapshot = v1::Snapshot {
             key: Bytes::from("k"),
             ..Default::default()
