@@ -30,6 +30,7 @@ use crate::mutation::{Writer, WriterOptions, v1};
 
 mod apply;
 mod bootstrap;
+mod horizon;
 mod letters;
 mod open;
 mod tell;
@@ -116,6 +117,7 @@ pub struct Driver<T> {
     bootstrap: Bootstrap,
     /// What was last written of how far it is.
     told: HashMap<(String, u32), u64>,
+    clocks: horizon::Clocks,
     notify: Rc<Notify>,
     started: Instant,
     /// Wall-clock milliseconds at `started`; simulations give their own.
@@ -184,6 +186,7 @@ impl<T: Target> Driver<T> {
             conflicts: open_letters(options.conflicts.as_deref()),
             bootstrap: Bootstrap::default(),
             told: HashMap::new(),
+            clocks: Default::default(),
             notify: Rc::new(Notify::new()),
             started: now,
             started_ms: now_ms,

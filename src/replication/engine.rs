@@ -69,8 +69,8 @@ const SNAPSHOT_PAUSE: Duration = Duration::from_millis(50);
 const READINGS_MAX: u32 = 10;
 
 /// Changes to a counter that are remembered, for a snapshot that does not
-/// include them.
-const COUNTED_MAX: usize = 4096;
+/// include them. Of more the older half is forgotten.
+const COUNTED_MAX: usize = 1 << 16;
 
 /// Why a key's value is told to all regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,7 +150,6 @@ struct Counted {
     place: Place,
     version: Version,
     delta: i64,
-    at: Duration,
 }
 
 /// What is known of an element.
@@ -566,6 +565,17 @@ impl Engine {
         }
     }
 
+    /// Whether a region has said how far it is.
+    pub(super) fn has_told_progress(&self, region: RegionId) -> bool {
+        self.progress.keys().any(|(one, _)| *one == region)
+    }
+
+    /// How far a region has applied a partition, as far as it has said so.
+    pub(super) fn progress_of(&self, region: RegionId, partition: Partition) -> Offset {
+        let known = self.progress.get(&(region, partition));
+        known.copied().unwrap_or(0)
+    }
+
     /// Treats the changes of writers that have not been heard of as settled.
     pub(super) fn bury(&mut self, silence: Duration) {
         for (writer, open) in self.writers.bury(self.now, silence) {
@@ -593,9 +603,8 @@ impl Engine {
         self.included.retain(|id, _| keys.contains_key(id));
         self.told.retain(|id, _| keys.contains_key(id));
         self.companions.retain(|id, _| keys.contains_key(id));
-        let horizon = self.now.saturating_sub(Duration::from_secs(120));
         self.counters.retain(|id, counted| {
-            counted.retain(|one| horizon <= one.at);
+            counted.retain(|one| hlc <= one.version.hlc);
             !counted.is_empty() && keys.contains_key(id)
         });
     }

@@ -131,6 +131,8 @@ pub struct Feed {
     /// Of the own region's: what is before it was read too late for what was
     /// applied meanwhile.
     pub late_through: Offset,
+    /// The greatest clock of what was received.
+    pub newest_hlc: u64,
     ends: Ends,
     /// Until when the first connection to it is waited for.
     first_until: Cell<Option<Instant>>,
@@ -203,6 +205,7 @@ impl Feed {
             partition,
             next: from,
             late_through: 0,
+            newest_hlc: 0,
             ends,
             first_until: Cell::new(Some(Instant::now() + FIRST_WAIT)),
             needed,
@@ -231,6 +234,8 @@ impl Feed {
         if let Some(last) = found.last() {
             self.next = last.offset + 1;
         }
+        let newest = found.iter().map(|one| one.record.hlc).max();
+        self.newest_hlc = self.newest_hlc.max(newest.unwrap_or(0));
     }
 
     /// One past the last offset: all that was durable before the call is below.

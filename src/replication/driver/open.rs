@@ -47,6 +47,8 @@ impl<T: Target> Driver<T> {
         }
         let before = milliseconds(oldest).min(self.now_ms());
         let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
+        // What another region has not applied is remembered for longer.
+        let since = since.min(Self::kept_horizon(&known));
         self.engine.forget_before(since);
         let leads_since = self.now_ms().saturating_sub(LEADERS_DIFFER_MS) << COUNTER_BITS;
         self.engine.teller = (self.outlet.id(), leads_since);

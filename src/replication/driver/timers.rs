@@ -11,6 +11,7 @@ impl<T: Target> Driver<T> {
         }
         if self.timers.checkpoint <= now {
             self.timers.checkpoint = now + CHECKPOINT;
+            self.note_clocks();
             self.checkpoint().await?;
         }
         if self.timers.housekeeping <= now {
@@ -31,8 +32,7 @@ impl<T: Target> Driver<T> {
         if !self.closed.is_empty() && !is_full {
             return;
         }
-        let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
-        let oldest = milliseconds(oldest.unwrap_or(u64::MAX)).min(self.now_ms());
+        let oldest = milliseconds(self.oldest()).min(self.now_ms());
         self.engine
             .forget(oldest.saturating_sub(FORGET_MS) << COUNTER_BITS);
         if self.options.key_versions_max < self.engine.keys.len() {
@@ -60,6 +60,7 @@ impl<T: Target> Driver<T> {
         self.engine.own_flushed |= any;
         let mut checkpoints = self.checkpoints(&counts);
         checkpoints.extend(self.bootstrap.to_keep());
+        checkpoints.push(self.horizon_to_keep());
         counts.clear();
         self.target.watch(&[]).await?;
         match self.target.commit(&[], &checkpoints).await? {
@@ -74,11 +75,10 @@ impl<T: Target> Driver<T> {
 
     /// Lets journals remove what a restart would not read.
     pub(super) fn acknowledge(&self) {
-        let oldest = self.inlets.iter().map(|(_, inlet, _)| inlet.hlc()).min();
         for (feed, inlet, _) in &self.inlets {
             feed.acknowledge(inlet.checkpoint_after(0).resume);
         }
-        if oldest.is_none_or(|oldest| self.now_ms() < milliseconds(oldest) + FORGET_MS) {
+        if self.now_ms() < milliseconds(self.engine.horizon()) + 3 * FORGET_MS {
             self.own.iter().for_each(|feed| feed.acknowledge(feed.next));
         }
     }

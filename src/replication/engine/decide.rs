@@ -162,11 +162,10 @@ impl Engine {
             place,
             version,
             delta,
-            at: self.now,
         };
         let all = self.counters.entry(id).or_default();
         if all.len() == COUNTED_MAX {
-            all.remove(0);
+            all.drain(..COUNTED_MAX / 2);
         }
         all.push(counted);
         if let Some(undo) = &mut self.undo {

@@ -261,6 +261,8 @@ impl Target for Redis {
             }
         }
         let client = self.client().await?;
+        // What was watched for a commit that was given up would fail this one.
+        client.push(&[b"UNWATCH"]);
         client.push(&[b"WATCH", &lease]);
         let watches = by_database
             .iter()
