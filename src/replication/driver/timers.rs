@@ -5,14 +5,15 @@ use super::*;
 impl<T: Target> Driver<T> {
     pub(super) async fn timers(&mut self) -> Result<(), TargetError> {
         let now = Instant::now();
-        if self.timers.progress <= now {
-            self.timers.progress = now + self.options.progress_interval;
-            self.tell_progress().await;
-        }
         if self.timers.checkpoint <= now {
             self.timers.checkpoint = now + CHECKPOINT;
             self.note_clocks();
             self.checkpoint().await?;
+        }
+        // What was read may be what has just been kept: not to be told before.
+        if self.timers.progress <= now {
+            self.timers.progress = now + self.options.progress_interval;
+            self.tell_progress().await;
         }
         if self.timers.housekeeping <= now {
             self.timers.housekeeping = now + HOUSEKEEPING;
