@@ -77,10 +77,7 @@ async fn until(
 pub async fn until_noted(regions: &[Rc<Region>]) -> Result<(), String> {
     let last = &regions[regions.len() - 1].name;
     let what = format!("{last} to know");
-    until(regions, &what, |progress| {
-        progress.noted.contains(last) || progress.phase == Phase::Done
-    })
-    .await
+    until(regions, &what, |progress| progress.noted.contains(last)).await
 }
 
 pub async fn until_done(regions: &[Rc<Region>]) -> Result<(), String> {

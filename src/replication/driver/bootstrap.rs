@@ -26,6 +26,9 @@ const ASKED_AT_ONCE: usize = 256;
 /// The checkpoint that says that a region was being copied to this one.
 const FILLING: &str = ":filling";
 
+/// How long it is waited, all keys told, for regions that are away to hear of it.
+const HEARD_WITHIN: Duration = Duration::from_secs(600);
+
 /// Keys that were found together.
 struct Page {
     place: String,
@@ -47,6 +50,8 @@ pub(super) struct Bootstrap {
     next_at: Option<Instant>,
     /// Where the own journals ended when it began: what is before has to be read.
     ends: Option<Vec<u64>>,
+    /// When the last key was told.
+    all_told: Option<Instant>,
     /// Somebody has perhaps asked for keys.
     are_keys_asked: bool,
     /// A region was being copied to this one, before the start.
@@ -141,6 +146,7 @@ impl<T: Target> Driver<T> {
                 self.bootstrap.pages.clear();
                 self.bootstrap.next = Some(String::new());
                 self.bootstrap.ends = None;
+                self.bootstrap.all_told = None;
                 self.say_at_once();
                 tracing::info!(
                     namespace = self.options.namespace,
@@ -171,7 +177,16 @@ impl<T: Target> Driver<T> {
         let now = Instant::now();
         let is_time = self.bootstrap.next_at.is_none_or(|at| at <= now);
         match self.bootstrap.next.clone() {
-            None if self.bootstrap.pages.is_empty() => self.end_copying(Phase::Done),
+            None if self.bootstrap.pages.is_empty() => {
+                let all_told = *self.bootstrap.all_told.get_or_insert(now);
+                match self.unheard() {
+                    // Its clients would write to keys of which it has not all.
+                    Some(name) if now < all_told + HEARD_WITHIN => {
+                        self.note_why(Some(format!("{name} has not heard of it")));
+                    }
+                    _ => self.end_copying(Phase::Done),
+                }
+            }
             Some(place) if is_time && self.bootstrap.waiting() < WAITING_MAX => {
                 self.take_page(place).await?;
                 worked = true;
@@ -179,6 +194,18 @@ impl<T: Target> Driver<T> {
             _ => {}
         }
         Ok(worked)
+    }
+
+    /// A region that replicates and does not know that it is being filled.
+    fn unheard(&self) -> Option<String> {
+        let noted = self.bootstrap.progress.as_ref().map(|one| &one.noted);
+        let mut regions = (1..self.engine.regions as u8).map(RegionId);
+        let name = |region: RegionId| &self.engine.names[usize::from(region.0)];
+        let unheard = regions.find(|region| {
+            let is_noted = noted.is_some_and(|noted| noted.contains(name(*region)));
+            self.engine.has_told_progress(*region) && !is_noted
+        });
+        unheard.map(|region| name(region).clone())
     }
 
     async fn take_page(&mut self, place: String) -> Result<(), TargetError> {
