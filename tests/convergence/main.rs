@@ -53,31 +53,28 @@ fn check(mut world: World, mut random: Random, time: Duration) {
 }
 
 #[test]
-#[ignore = "about one run in five ends with a key that differs: by hand until none does"]
 fn two_regions_with_local_journals_converge() {
     let random = Random::from_environment();
-    check(World::local(2), random, seconds(12));
+    check(World::local(2), random, seconds(8));
 }
 
 #[test]
-#[ignore = "about one run in five ends with a key that differs: by hand until none does"]
+#[ignore = "by hand: what it would find the others find, in half a minute less"]
 fn three_regions_with_local_journals_converge() {
     let random = Random::from_environment();
     check(World::local(3), random, seconds(10));
 }
 
 #[test]
-#[ignore = "about one run in five ends with a key that differs: by hand until none does"]
 fn two_regions_of_two_sidecars_with_local_journals_converge() {
     let random = Random::from_environment();
-    check(World::local_shared(2, 2), random, seconds(10));
+    check(World::local_shared(2, 2), random, seconds(8));
 }
 
 #[test]
-#[ignore = "about one run in five ends with a key that differs: by hand until none does"]
 fn two_regions_with_topics_and_replicators_of_their_own_converge() {
     let random = Random::from_environment();
-    check(World::kafka(Cluster::start(1), 2), random, seconds(15));
+    check(World::kafka(Cluster::start(1), 2), random, seconds(8));
 }
 
 #[test]
