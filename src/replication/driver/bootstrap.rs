@@ -29,6 +29,9 @@ const FILLING: &str = ":filling";
 /// How long it is waited, all keys told, for regions that are away to hear of it.
 const HEARD_WITHIN: Duration = Duration::from_secs(600);
 
+/// The same, for regions that were not heard of.
+const HEARD_OF_WITHIN: Duration = Duration::from_secs(10);
+
 /// Keys that were found together.
 struct Page {
     place: String,
@@ -181,7 +184,7 @@ impl<T: Target> Driver<T> {
                 let all_told = *self.bootstrap.all_told.get_or_insert(now);
                 match self.unheard() {
                     // Its clients would write to keys of which it has not all.
-                    Some(name) if now < all_told + HEARD_WITHIN => {
+                    Some((name, patience)) if now < all_told + patience => {
                         self.note_why(Some(format!("{name} has not heard of it")));
                     }
                     _ => self.end_copying(Phase::Done),
@@ -196,16 +199,22 @@ impl<T: Target> Driver<T> {
         Ok(worked)
     }
 
-    /// A region that replicates and does not know that it is being filled.
-    fn unheard(&self) -> Option<String> {
+    /// A region that does not know that it is being filled, and how long it is
+    /// waited for: one that was not heard of may not replicate at all.
+    fn unheard(&self) -> Option<(String, Duration)> {
         let noted = self.bootstrap.progress.as_ref().map(|one| &one.noted);
-        let mut regions = (1..self.engine.regions as u8).map(RegionId);
+        let regions = (1..self.engine.regions as u8).map(RegionId);
         let name = |region: RegionId| &self.engine.names[usize::from(region.0)];
-        let unheard = regions.find(|region| {
-            let is_noted = noted.is_some_and(|noted| noted.contains(name(*region)));
-            self.engine.has_told_progress(*region) && !is_noted
+        let unheard =
+            regions.filter(|region| noted.is_none_or(|noted| !noted.contains(name(*region))));
+        let each = unheard.map(|region| {
+            let patience = match self.engine.has_told_progress(region) {
+                true => HEARD_WITHIN,
+                false => HEARD_OF_WITHIN,
+            };
+            (name(region).clone(), patience)
         });
-        unheard.map(|region| name(region).clone())
+        each.max_by_key(|(_, patience)| *patience)
     }
 
     async fn take_page(&mut self, place: String) -> Result<(), TargetError> {
