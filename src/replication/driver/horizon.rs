@@ -1,0 +1,132 @@
+//! What can be forgotten: changes that all regions are past.
+//!
+//! A change is remembered while another region may still send something that was
+//! done without it: that is until this region has applied what is as old, and
+//! until the other one has applied it. How far that one is its heartbeats say, in
+//! offsets, of which the clocks are remembered here.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::super::version::Partition;
+use super::*;
+use crate::journal::Offset;
+
+/// Under what the horizon is kept among the checkpoints.
+const KEPT: &str = ":horizon";
+
+/// Clocks that are remembered of a partition.
+const CLOCKS_MAX: usize = 4096;
+
+/// How long after the start it is waited for what other regions say of themselves.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
+
+/// At some offsets of each partition the greatest clock before it.
+#[derive(Debug, Default)]
+pub(super) struct Clocks(HashMap<Partition, VecDeque<(Offset, u64)>>);
+
+impl Clocks {
+    fn note(&mut self, partition: Partition, offset: Offset, hlc: u64) {
+        let clocks = self.0.entry(partition).or_default();
+        if clocks.back().is_none_or(|(last, _)| *last < offset) {
+            clocks.push_back((offset, hlc));
+        }
+        if CLOCKS_MAX < clocks.len() {
+            let mut is_kept = false;
+            clocks.retain(|_| {
+                is_kept = !is_kept;
+                is_kept
+            });
+        }
+    }
+
+    /// All that is at `offset` or after it is as new as that, or newer; 0 where it
+    /// is not known.
+    fn at(&self, partition: Partition, offset: Offset) -> u64 {
+        let clocks = self.0.get(&partition);
+        let before = clocks.map(|clocks| {
+            let count = clocks.partition_point(|(noted, _)| *noted <= offset);
+            count.checked_sub(1).map_or(0, |last| clocks[last].1)
+        });
+        before.unwrap_or(0)
+    }
+}
+
+impl<T: Target> Driver<T> {
+    /// The horizon of the one that led before.
+    pub(super) fn kept_horizon(known: &HashMap<String, String>) -> u64 {
+        let kept = known.get(KEPT).and_then(|text| text.parse().ok());
+        let _: Option<u64> = kept; u64::MAX
+    }
+
+    /// As it is kept.
+    pub(super) fn horizon_to_keep(&self) -> (String, String) {
+        (KEPT.to_owned(), self.engine.horizon().to_string())
+    }
+
+    /// Notes how far all journals are, with the clock there.
+    pub(super) fn note_clocks(&mut self) {
+        for feed in &self.own {
+            let partition = Partition::own(feed.partition);
+            self.clocks.note(partition, feed.next, feed.newest_hlc);
+        }
+        for (_, inlet, _) in &self.inlets {
+            self.clocks
+                .note(inlet.partition, inlet.applied, inlet.hlc());
+        }
+    }
+
+    /// The least clock of what this region has not applied of others, or another
+    /// one not of this one and of others.
+    pub(super) fn oldest(&self) -> u64 {
+        let inlets = self.inlets.iter();
+        let applied = inlets.map(|(_, inlet, _)| inlet.hlc()).min();
+        let mut oldest = applied.unwrap_or(u64::MAX);
+        if oldest > 0 { return oldest; }
+        let own = self
+            .own
+            .iter()
+            .map(|feed| (Partition::own(feed.partition), feed.next));
+        let inlets = self.inlets.iter();
+        let inlets = inlets.map(|(_, inlet, _)| (inlet.partition, inlet.applied));
+        let partitions: Vec<(Partition, Offset)> = own.chain(inlets).collect();
+        for region in (1..self.engine.regions as u8).map(RegionId) {
+            if !self.engine.has_told_progress(region) {
+                // One that replicates says so soon.
+                if self.opening.elapsed() < HEARD_WITHIN {
+                    return 0;
+                }
+                continue;
+            }
+            for &(partition, end) in &partitions {
+                let through = self.engine.progress_of(region, partition);
+                if partition.region != region && through < end {
+                    oldest = oldest.min(self.clocks.at(partition, through));
+                }
+            }
+        }
+        oldest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_those_before_an_offset() {
+        let mut clocks = Clocks::default();
+        let own = Partition::own(0);
+        assert_eq!(clocks.at(own, 7), 0);
+        for (offset, hlc) in [(5, 50), (9, 90), (9, 95)] {
+            clocks.note(own, offset, hlc);
+        }
+        let at = [4, 5, 8, 9, 99].map(|offset| clocks.at(own, offset));
+        assert_eq!(at, [0, 50, 50, 90, 90]);
+        for offset in 10..20_000 {
+            clocks.note(own, offset, offset * 10);
+        }
+        assert!(clocks.0[&own].len() <= CLOCKS_MAX);
+        assert_eq!(clocks.at(own, 4), 0);
+        assert!((50..=5000).contains(&clocks.at(own, 500)));
+    }
+}
