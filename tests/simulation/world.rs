@@ -411,6 +411,7 @@ impl World {
         let quiet = Rc::clone(&self.quiet);
         let counts = Rc::clone(&self.counts);
         tokio::task::spawn_local(async move {
+            let mut attempts = 0;
             loop {
                 let options = Options {
                     region: region.name.clone(),
@@ -451,8 +452,13 @@ impl World {
                 let mut driver = Driver::new(options, target, now_us() / 1000);
                 let (_send, stop) = watch::channel(false);
                 let until = match crashes && !quiet.get() {
-                    // Who has little time for it never gets far.
-                    true if is_filled => Duration::from_secs(1) + random.micros(4_000_000),
+                    // Who has little time for it never gets far: journals grow all
+                    // the while, and are read again each time.
+                    true if is_filled => {
+                        attempts += 1;
+                        let more = random.micros(4_000_000) * attempts;
+                        Duration::from_secs(1) + more
+                    }
                     true => Duration::from_millis(50) + random.micros(1_500_000),
                     false => Duration::MAX,
                 };

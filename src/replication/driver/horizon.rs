@@ -55,7 +55,8 @@ impl<T: Target> Driver<T> {
     /// The horizon of the one that led before.
     pub(super) fn kept_horizon(known: &HashMap<String, String>) -> u64 {
         let kept = known.get(KEPT).and_then(|text| text.parse().ok());
-        let _: Option<u64> = kept; u64::MAX
+        let _: Option<u64> = kept;
+        u64::MAX
     }
 
     /// As it is kept.
@@ -81,7 +82,9 @@ impl<T: Target> Driver<T> {
         let inlets = self.inlets.iter();
         let applied = inlets.map(|(_, inlet, _)| inlet.hlc()).min();
         let mut oldest = applied.unwrap_or(u64::MAX);
-        if oldest > 0 { return oldest; }
+        if oldest > 0 {
+            return oldest;
+        }
         let own = self
             .own
             .iter()

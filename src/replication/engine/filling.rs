@@ -10,15 +10,17 @@
 //!   remembered for that until the copying region has applied them.
 //!
 //! A key whose last overwrite is known is no part: the rest of it was overwritten.
+//! Nor is one that the own clients had changed before it was known that the other
+//! region copies: where something is missing no client writes before.
 //! Which keys a region had before is not known, so one that has all its data goes
 //! by the same rules, at no harm but a delay.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::super::keys::{KeyId, KeyMap};
-use super::super::version::{Partition, Place, Version};
+use super::super::keys::{KeyId, KeyMap, Mark};
+use super::super::version::{OWN, Partition, Place, Version};
 use super::{Command, Engine, Included};
 use crate::journal::Offset;
 use crate::mutation::operation::{Kind, Operation};
@@ -45,6 +47,9 @@ pub(super) struct Filling {
     /// While a region is being copied to this one: what its snapshots include of
     /// each, at least.
     through: Option<HashMap<Partition, Offset>>,
+    /// Keys that this region's own clients had changed before: nothing is missing
+    /// of them, and what was changed is not remembered here.
+    before: HashSet<KeyId>,
     changes: KeyMap<Vec<Remembered>>,
     count: usize,
 }
@@ -87,6 +92,12 @@ impl Engine {
         match through {
             None => self.filling = Filling::default(),
             Some(_) => {
+                if self.filling.through.is_none() {
+                    let is_own = |mark: &Mark| mark.place.partition.region == OWN;
+                    let keys = self.keys.iter();
+                    let changed = keys.filter(|(_, state)| state.marks.iter().any(is_own));
+                    self.filling.before = changed.map(|(id, _)| *id).collect();
+                }
                 self.filling.through = through;
                 self.filling.prune();
             }
@@ -96,6 +107,7 @@ impl Engine {
     /// Whether this region may have no more than a part of a key.
     pub(super) fn may_be_part(&self, id: KeyId) -> bool {
         self.filling.through.is_some()
+            && !self.filling.before.contains(&id)
             && self
                 .keys
                 .get(&id)
