@@ -141,13 +141,7 @@ impl Engine {
                     self.own_commands(place, database, version, &effects.commands, None);
                 }
                 for key in &effects.unknown_keys {
-                    self.tell(
-                        database,
-                        key,
-                        Reason::Unresolved,
-                        Duration::ZERO,
-                        Some(place),
-                    );
+                    self.unknown(place, database, version, key, Duration::ZERO);
                 }
             }
             Some(Result::Rejected(_)) => {
@@ -183,13 +177,7 @@ impl Engine {
             }
             None => {
                 for key in own_keys() {
-                    self.tell(
-                        database,
-                        &key,
-                        Reason::Unresolved,
-                        UNKNOWN_DELAY,
-                        Some(place),
-                    );
+                    self.unknown(place, database, version, &key, UNKNOWN_DELAY);
                 }
             }
         }

@@ -34,6 +34,13 @@ fn mutation(text: &str, waits: bool) -> record::Body {
     })
 }
 
+fn intent(key: &str) -> record::Body {
+    record::Body::Mutation(v1::Mutation {
+        keys: vec![Bytes::from(key.to_owned())],
+        ..Default::default()
+    })
+}
+
 impl World {
     fn new() -> World {
         let table = super::super::Table::built_in();
@@ -275,6 +282,27 @@ fn what_others_have_told_of_the_own_region_is_told_again_if_it_may_be_old() {
         world.own(400, record::Body::Snapshot(snapshot));
         assert_eq!(world.is_due("k"), is_told);
     }
+}
+
+#[test]
+fn what_a_script_did_is_as_new_as_the_script() {
+    let mut world = World::new();
+    let sequence = world.own(100, intent("k"));
+    let result = Some(Result::Effects(v1::Effects {
+        commands: Vec::new(),
+        unknown_keys: vec![Bytes::from("k")],
+    }));
+    let outcome = v1::Outcome {
+        of_sequence: sequence,
+        result,
+        ..Default::default()
+    };
+    world.own(101, record::Body::Outcome(outcome));
+    let told = world.tell();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].hlc, 100 << 16);
+    // What another region did before does not hide it.
+    assert_eq!(world.us(90, "DEL k"), 0);
 }
 
 #[test]
