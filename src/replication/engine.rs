@@ -396,11 +396,16 @@ impl Engine {
             let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
             let is_part = due.reason != Reason::Bootstrap && self.may_be_part(*id);
             let waits = unsettled || self.again.contains_key(id) || is_part;
-            (due.at <= now && !waits).then_some(*id)
+            (due.at <= now && !waits).then_some((due.at, *id))
         };
-        let ready: Vec<KeyId> = self.due.iter().filter_map(is_ready).take(count).collect();
+        let mut ready: Vec<(Duration, KeyId)> = self.due.iter().filter_map(is_ready).collect();
+        if count < ready.len() {
+            // In turn: the map's order would leave some for the end each time.
+            ready.select_nth_unstable(count);
+            ready.truncate(count);
+        }
         let mut taken = Vec::with_capacity(ready.len());
-        for id in ready {
+        for (_, id) in ready {
             if let Some(due) = self.due.remove(&id) {
                 self.keys.entry(id).or_default().is_read = true;
                 taken.push(due);

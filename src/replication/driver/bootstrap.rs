@@ -29,6 +29,9 @@ const FILLING: &str = ":filling";
 /// How long it is waited, all keys told, for regions that are away to hear of it.
 const HEARD_WITHIN: Duration = Duration::from_secs(600);
 
+/// The same before the first key is told, at most.
+const BEGIN_WITHIN: Duration = Duration::from_secs(30);
+
 /// The same, for regions that were not heard of.
 const HEARD_OF_WITHIN: Duration = Duration::from_secs(10);
 
@@ -53,6 +56,12 @@ pub(super) struct Bootstrap {
     next_at: Option<Instant>,
     /// Where the own journals ended when it began: what is before has to be read.
     ends: Option<Vec<u64>>,
+    /// When it was ready to begin.
+    began: Option<Instant>,
+    /// What is to be applied before the first key is told, once that is known.
+    needed: Option<HashMap<Partition, u64>>,
+    /// All that is.
+    is_open: bool,
     /// When the last key was told.
     all_told: Option<Instant>,
     /// Somebody has perhaps asked for keys.
@@ -150,6 +159,9 @@ impl<T: Target> Driver<T> {
                 self.bootstrap.next = Some(String::new());
                 self.bootstrap.ends = None;
                 self.bootstrap.all_told = None;
+                self.bootstrap.began = None;
+                self.bootstrap.needed = None;
+                self.bootstrap.is_open = false;
                 self.say_at_once();
                 tracing::info!(
                     namespace = self.options.namespace,
@@ -172,12 +184,16 @@ impl<T: Target> Driver<T> {
         let engine = &self.engine;
         self.bootstrap
             .note_told(|(database, key)| engine.is_due(*database, key));
-        let why = self.waits_for().await;
+        let now = Instant::now();
+        let mut why = self.waits_for().await;
+        if why.is_none() && !self.bootstrap.is_open {
+            why = self.too_early(now);
+            self.bootstrap.is_open = why.is_none();
+        }
         self.note_why(why.clone());
         if why.is_some() {
             return Ok(worked);
         }
-        let now = Instant::now();
         let is_time = self.bootstrap.next_at.is_none_or(|at| at <= now);
         match self.bootstrap.next.clone() {
             None if self.bootstrap.pages.is_empty() => {
@@ -197,6 +213,37 @@ impl<T: Target> Driver<T> {
             _ => {}
         }
         Ok(worked)
+    }
+
+    /// What has to be applied before the first key is told. What another region had
+    /// applied before it knew of this it does not make again on top of what it is
+    /// told, so that has to be in it.
+    fn too_early(&mut self, now: Instant) -> Option<String> {
+        let began = *self.bootstrap.began.get_or_insert(now);
+        if let Some((name, patience)) = self.unheard()
+            && now < began + patience.min(BEGIN_WITHIN)
+        {
+            return Some(format!("{name} has not heard of it"));
+        }
+        if self.bootstrap.needed.is_none() {
+            let mut needed = HashMap::new();
+            for (feed, inlet, _) in &self.inlets {
+                let regions = (1..self.engine.regions as u8).map(RegionId);
+                let told = regions.map(|region| match region == inlet.partition.region {
+                    true => feed.next,
+                    false => self.engine.progress_of(region, inlet.partition),
+                });
+                needed.insert(inlet.partition, told.max().unwrap_or(0));
+            }
+            self.bootstrap.needed = Some(needed);
+        }
+        let needed = self.bootstrap.needed.as_ref();
+        let mut inlets = self.inlets.iter();
+        let late = inlets.find(|(_, inlet, _)| {
+            let needed = needed.and_then(|needed| needed.get(&inlet.partition));
+            needed.is_some_and(|needed| inlet.applied < *needed)
+        });
+        late.map(|(feed, _, _)| format!("changes of {} are being applied", feed.name))
     }
 
     /// A region that does not know that it is being filled, and how long it is
