@@ -557,6 +557,7 @@ fn admin(bootstrap: &str) -> Admin {
         .create()
         .expect("a client is made without asking a broker")
 }
+
 /// 16 bytes the way Kafka writes them. The first bit is 0: a leading `-` would
 /// be taken for an option.
 fn random_uuid() -> String {

@@ -64,6 +64,15 @@ impl Filling {
         }
     }
 
+    /// What is at a place was refused: it is not made again.
+    pub(super) fn reject(&mut self, id: KeyId, place: Place) {
+        if let Some(known) = self.changes.get_mut(&id) {
+            let before = known.len();
+            known.retain(|one| one.place != place);
+            self.count -= before - known.len();
+        }
+    }
+
     fn is_included(&self, one: &Remembered) -> bool {
         let through = self.through.as_ref();
         let through = through.and_then(|all| all.get(&one.place.partition));

@@ -199,9 +199,11 @@ impl Engine {
                 continue;
             }
             let operations = self.operations_of(arguments);
-            for operation in &operations.all {
+            let of_keys = operations.all.iter();
+            for operation in of_keys.filter(|one| one.kind != Kind::Flush) {
                 let id = KeyId::of(database, operation.key);
                 self.keys.entry(id).or_default().reject(open.place, version);
+                self.filling.reject(id, open.place);
                 if let Some(counted) = self.counters.get_mut(&id) {
                     counted.retain(|one| one.place != open.place);
                 }

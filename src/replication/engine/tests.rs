@@ -347,6 +347,27 @@ fn what_was_refused_is_not_added_to_what_another_region_tells() {
 }
 
 #[test]
+fn what_was_refused_is_not_made_again_on_top_of_a_snapshot() {
+    let mut world = World::new();
+    world.engine.set_filling(Some(HashMap::new()));
+    let parts = world.own(100, mutation("RPUSH k done; RPUSH k refused", false));
+    let outcome = v1::Outcome {
+        of_sequence: parts,
+        result: Some(Result::Effects(v1::Effects {
+            commands: commands("RPUSH k done"),
+            unknown_keys: Vec::new(),
+        })),
+        ..Default::default()
+    };
+    world.own(101, record::Body::Outcome(outcome));
+    let again = world
+        .engine
+        .made_again(KeyId::of(0, b"k"), &Included::default());
+    let made: Vec<&[Bytes]> = again.iter().map(|one| &one.arguments[..]).collect();
+    assert_eq!(made, [&commands("RPUSH k done")[0].arguments[..]]);
+}
+
+#[test]
 fn a_key_that_changes_while_it_is_read_is_read_again() {
     let mut world = World::new();
     world.own(100, mutation("SET k v", false));

@@ -1,0 +1,242 @@
+//! Keys whose values are to be told, and overwrites that are to be made again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::super::keys::{KeyId, KeyState};
+use super::super::policy::Mode;
+use super::super::version::{Place, Version};
+use super::{
+    Again, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE, Sabotage, is_own_key,
+};
+
+impl Engine {
+    /// Has a key told, not before `delay` is over. `cause` is the change that
+    /// the value has to include for that; without effect if one that was told
+    /// does.
+    pub(in super::super) fn tell(
+        &mut self,
+        database: u32,
+        key: &Bytes,
+        reason: Reason,
+        delay: Duration,
+        cause: Option<Place>,
+    ) {
+        let is_replicated = self.policy.load().of(key).mode == Mode::Value;
+        if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) || !is_replicated {
+            return;
+        }
+        let id = KeyId::of(database, key);
+        let companions = self.companions.remove(&id).unwrap_or_default();
+        for (database, companion) in companions.keys {
+            self.tell(database, &companion, reason, delay, None);
+        }
+        if let Some(cause) = cause
+            && self.told.get(&id).is_some_and(|told| told.covers(cause))
+        {
+            return;
+        }
+        let at = self.now + delay.max(SNAPSHOT_PAUSE);
+        let due = self.due.entry(id).or_insert_with(|| Due {
+            database,
+            key: key.clone(),
+            at,
+            reason,
+            causes: Some(SmallVec::new()),
+            readings: 0,
+        });
+        due.at = due.at.max(self.now + delay);
+        if reason == Reason::Bootstrap {
+            due.reason = reason;
+        }
+        match (cause, &mut due.causes) {
+            (Some(cause), Some(causes)) => causes.push(cause),
+            _ => due.causes = None,
+        }
+    }
+
+    /// Has a key told whatever was told before.
+    pub(in super::super) fn tell_surely(&mut self, database: u32, key: &Bytes, reason: Reason) {
+        self.tell(database, key, reason, Duration::ZERO, None);
+    }
+
+    /// A value was told by this region: keys that were due for what it includes
+    /// are not any more.
+    pub(super) fn note_told(&mut self, id: KeyId, included: Included) {
+        if let Some(due) = self.due.get_mut(&id)
+            && let Some(causes) = &mut due.causes
+        {
+            causes.retain(|cause| !included.covers(*cause));
+            if causes.is_empty() {
+                self.due.remove(&id);
+            }
+        }
+        self.told.insert(id, included);
+    }
+
+    /// The keys to tell whose time has come and whose changes are settled, so
+    /// many at most. They count as being read until [`Engine::told`].
+    pub(in super::super) fn take_due(&mut self, count: usize) -> Vec<Due> {
+        let now = self.now;
+        let is_ready = |(id, due): (&KeyId, &Due)| {
+            let state = self.keys.get(id);
+            let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
+            let is_part = due.reason != Reason::Bootstrap && self.may_be_part(*id);
+            let waits = unsettled || self.again.contains_key(id) || is_part;
+            (due.at <= now && !waits).then_some((due.at, *id))
+        };
+        let mut ready: Vec<(Duration, KeyId)> = self.due.iter().filter_map(is_ready).collect();
+        if count < ready.len() {
+            // In turn: the map's order would leave some for the end each time.
+            ready.select_nth_unstable(count);
+            ready.truncate(count);
+        }
+        let mut taken = Vec::with_capacity(ready.len());
+        for (_, id) in ready {
+            if let Some(due) = self.due.remove(&id) {
+                self.keys.entry(id).or_default().is_read = true;
+                taken.push(due);
+            }
+        }
+        taken
+    }
+
+    /// Puts back what was taken: it could not be told.
+    pub(in super::super) fn put_back(&mut self, due: Due) {
+        let id = KeyId::of(due.database, &due.key);
+        self.keys.entry(id).or_default().is_read = false;
+        self.told.remove(&id);
+        self.due.entry(id).or_insert(Due {
+            at: self.now + SNAPSHOT_PAUSE,
+            ..due
+        });
+    }
+
+    /// A key whose value was read, unless a change of the own region has come up
+    /// since it was taken, which the value may include or not: then it is due
+    /// once more.
+    pub(in super::super) fn unless_changed(&mut self, mut due: Due) -> Option<Due> {
+        let id = KeyId::of(due.database, &due.key);
+        let state = self.keys.get(&id);
+        let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
+        // Not so if it was told by somebody else meanwhile.
+        let is_read = state.is_some_and(|state| state.is_read);
+        let is_unchanged = is_read && !unsettled && !self.due.contains_key(&id);
+        if is_unchanged || is_read && READINGS_MAX <= due.readings {
+            return Some(due);
+        }
+        due.readings += 1;
+        self.keys.entry(id).or_default().is_read = false;
+        match self.due.get_mut(&id) {
+            Some(again) => {
+                again.readings = due.readings;
+                again.reason = due.reason;
+                again.causes = due.causes.zip(again.causes.take()).map(|(mut all, more)| {
+                    all.extend(more);
+                    all
+                });
+            }
+            None => drop(self.due.insert(id, due)),
+        }
+        None
+    }
+
+    /// The version that a key's value has now, told by a record with that clock.
+    /// Unknown keys are older than all that can still come: `floor`.
+    pub(in super::super) fn told(
+        &mut self,
+        due: &Due,
+        (record_hlc, teller): (u64, u64),
+        floor: Version,
+        included: Included,
+    ) -> Version {
+        let id = KeyId::of(due.database, &due.key);
+        let state = self.keys.entry(id).or_default();
+        let newest = match state.newest() {
+            known if known == Version::default() => floor,
+            known => known,
+        };
+        let version = Version {
+            snapshot: record_hlc,
+            teller,
+            ..newest
+        };
+        state.overwritten = version.max(state.overwritten);
+        self.told.insert(id, included.clone());
+        self.included.insert(id, included);
+        version
+    }
+
+    /// The overwrites to be applied again whose time has come.
+    pub(in super::super) fn take_again(&mut self) -> Vec<Again> {
+        let now = self.now;
+        let is_ready = |(id, again): (&KeyId, &Again)| {
+            let state = self.keys.get(id);
+            let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
+            (!unsettled && again.at <= now).then_some(*id)
+        };
+        let ready: Vec<KeyId> = self.again.iter().filter_map(is_ready).collect();
+        let mut taken = Vec::with_capacity(ready.len());
+        for id in ready {
+            let Some(again) = self.again.remove(&id) else {
+                continue;
+            };
+            let newest = self.keys.get(&id).map(KeyState::newest);
+            if newest == Some(again.version) {
+                self.fresh.insert(id);
+                taken.push(again);
+            } else if newest > Some(again.version) {
+                // Something came after it: what the datastore has, counts.
+                let key = again.key.clone();
+                self.tell_surely(again.command.database, &key, Reason::Overlap);
+            }
+        }
+        taken
+    }
+
+    /// Has an overwrite applied again.
+    pub(in super::super) fn again_later(&mut self, again: Again) {
+        let id = KeyId::of(again.command.database, &again.key);
+        match self.again.get(&id) {
+            Some(known) if again.version < known.version => {}
+            _ => drop(self.again.insert(id, again)),
+        }
+    }
+
+    /// Whether nothing came after an overwrite.
+    pub(in super::super) fn is_newest(&self, again: &Again) -> bool {
+        let id = KeyId::of(again.command.database, &again.key);
+        let state = self.keys.get(&id);
+        state.is_some_and(|state| {
+            state.newest() == again.version && !self.writers.any_unsettled(&state.unsettled)
+        })
+    }
+
+    /// The newest change of a key that is to be told.
+    pub(in super::super) fn newest(&self, due: &Due) -> Version {
+        let id = KeyId::of(due.database, &due.key);
+        self.keys
+            .get(&id)
+            .map_or(Version::default(), KeyState::newest)
+    }
+
+    /// When a key was last overwritten by a change.
+    pub(in super::super) fn written(&self, due: &Due) -> Version {
+        let state = self.keys.get(&KeyId::of(due.database, &due.key));
+        state.map_or(Version::default(), |state| state.written)
+    }
+
+    /// What a key's value includes, where it was restored from a snapshot that
+    /// includes more than was applied here.
+    pub(in super::super) fn merge_included(&self, due: &Due, applied: &Included) -> Included {
+        let restored = self.included.get(&KeyId::of(due.database, &due.key));
+        restored.map_or_else(|| applied.clone(), |restored| applied.or(restored))
+    }
+
+    /// Whether a key is about to be told.
+    pub(in super::super) fn is_due(&self, database: u32, key: &[u8]) -> bool {
+        self.due.contains_key(&KeyId::of(database, key))
+    }
+}
