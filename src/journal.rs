@@ -274,6 +274,19 @@ impl Journal {
         }
     }
 
+    /// One past the last offset of each partition, as [`Journal::bounds`] says, at
+    /// the cost of one question. Blocks on Kafka.
+    pub fn ends(&self) -> Result<Vec<Offset>, ReadError> {
+        let end_of = |partition| self.bounds(partition).map(|(_, end)| end);
+        match self {
+            Journal::Local(_) | Journal::Memory(_) => {
+                (0..self.partitions()).map(end_of).collect()
+            }
+            Journal::Kafka(journal) => journal.ends(),
+            Journal::Spool(journal) => journal.kafka().ends(),
+        }
+    }
+
     /// As [`Journal::find`], in one partition. Blocks on Kafka.
     pub fn find_in(&self, partition: u32, hlc: u64) -> Result<Offset, ReadError> {
         let milliseconds = crate::mutation::clock::milliseconds(hlc);

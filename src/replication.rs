@@ -66,6 +66,9 @@ pub struct Options {
     pub table: Arc<ArcSwap<Table>>,
     /// Records applied at once, at most.
     pub batch_records: usize,
+    /// After so many transactions in a row that own clients' changes have made
+    /// fail, the keys they change are not watched, but told; at least 1.
+    pub races_max: u32,
     /// A source whose clock is further ahead is held to this.
     pub clock_skew_max: Duration,
     /// How often progress is written to the own journal.
@@ -88,6 +91,9 @@ pub struct Options {
     #[doc(hidden)]
     pub sabotage: engine::Sabotage,
 }
+
+/// What [`Options::races_max`] is where nothing else is asked for.
+pub const RACES_MAX: u32 = 8;
 
 /// A journal that is applied.
 #[derive(Debug, Clone)]

@@ -81,6 +81,7 @@ async fn run(
             sources: sources.clone(),
             table: Arc::clone(&shared.table),
             batch_records: config.replication.batch_records,
+            races_max: replication::RACES_MAX,
             clock_skew_max: config.replication.clock_skew_max,
             progress_interval: config.replication.progress_interval,
             backoff_max: config.replication.retry_backoff_max,

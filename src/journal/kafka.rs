@@ -18,7 +18,7 @@
 //! this journal (`run`): an appender never waits for the network.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -169,6 +169,7 @@ pub struct KafkaJournal {
     shared: Arc<Shared>,
     options: KafkaOptions,
     thread: Mutex<Option<JoinHandle<()>>>,
+    ends: Mutex<inspect::Ends>,
 }
 
 impl std::fmt::Debug for KafkaJournal {
@@ -195,6 +196,7 @@ impl KafkaJournal {
             shared,
             options,
             thread: Mutex::new(Some(thread)),
+            ends: Mutex::default(),
         };
         match wait.recv_timeout(journal.options.start_timeout) {
             Ok(Err(error)) => Err(error),
@@ -277,6 +279,26 @@ impl KafkaJournal {
         let watermarks = client.fetch_watermarks(topic, partition as i32, *timeout);
         let (low, high) = watermarks.map_err(|error| failed(error.to_string()))?;
         Ok((low as Offset, high as Offset))
+    }
+
+    /// See [`super::Journal::ends`]. One at a time: whoever asks while another
+    /// waits for the brokers gets an error.
+    pub fn ends(&self) -> Result<Vec<Offset>, ReadError> {
+        let failed = |reason: String| ReadError::Kafka {
+            topic: self.options.topic.clone(),
+            partition: 0,
+            reason,
+        };
+        let ends = match self.ends.try_lock() {
+            Ok(mut ends) => ends.ask(&self.options, self.partitions()),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned
+                .into_inner()
+                .ask(&self.options, self.partitions()),
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed("the brokers have not answered yet".to_owned()));
+            }
+        };
+        ends.map_err(|error| failed(error.to_string()))
     }
 
     /// The first offset of a partition whose message was made at that time, in

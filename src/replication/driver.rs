@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
 use super::engine::{Body, Command, Decision, Engine, Included, Reason, Sabotage};
-use super::feed::{Feed, Found, Origin};
+use super::feed::{self, Feed, Found, Origin};
 use super::inlet::Inlet;
 use super::letters::Letters;
 use super::metrics::{Metrics, SourceMetrics};
@@ -25,6 +25,7 @@ use super::outlet::Outlet;
 use super::target::{Committed, DatabaseKey, Target, TargetError};
 use super::version::{OWN, Partition, RegionId};
 use super::{Options, Source};
+use crate::journal::Journal;
 use crate::mutation::clock::{COUNTER_BITS, milliseconds};
 use crate::mutation::{Writer, WriterOptions, v1};
 
@@ -33,6 +34,7 @@ mod bootstrap;
 mod horizon;
 mod letters;
 mod open;
+mod own;
 mod tell;
 mod timers;
 
@@ -52,6 +54,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// The own journal's end is waited for so long; then it is gone on without.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
+/// One turn of reading what the own journals have had before.
+const READ_AHEAD: Duration = Duration::from_secs(1);
+
 /// A writer that was not heard of for so long is dead.
 const WRITER_SILENCE: Duration = Duration::from_secs(5);
 
@@ -67,9 +72,11 @@ const FORGET_MS: u64 = 60_000;
 /// After so many lost races a transaction is made smaller.
 const RACES_SMALLER: u32 = 2;
 
-/// After so many a change is applied whoever else changes its keys, and these
-/// are told.
-const RACES_MAX: u32 = 12;
+/// No smaller than this.
+const BATCH_MIN: usize = 16;
+
+/// Without a transaction the lease is renewed after this.
+const RENEWAL: Duration = Duration::from_secs(3);
 
 /// How long a change waits for what is under way.
 const WAIT: Duration = Duration::from_millis(2);
@@ -100,6 +107,12 @@ pub struct Driver<T> {
     own_unopened: usize,
     /// When they began to be opened.
     opening: Instant,
+    /// All that they had when they were opened was read.
+    is_read_ahead: bool,
+    /// Since when nothing more comes of it.
+    stalled: Option<Instant>,
+    /// No broker says where they end.
+    is_blind: bool,
     /// The newest sequence of each writer there: what comes again is a copy.
     own_seen: HashMap<(u32, u64), u64>,
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
@@ -126,6 +139,8 @@ pub struct Driver<T> {
     /// What a transaction is cut down to after races.
     batch: usize,
     races: u32,
+    /// When the lease was.
+    renewed: Instant,
     /// Whether the last transaction was executed is not known.
     is_lost: bool,
     /// More keys were changed than are remembered.
@@ -174,6 +189,9 @@ impl<T: Target> Driver<T> {
             own: Vec::new(),
             own_unopened: 0,
             opening: now,
+            is_read_ahead: false,
+            stalled: None,
+            is_blind: false,
             own_seen: HashMap::new(),
             inlets: Vec::new(),
             closed: Vec::new(),
@@ -193,6 +211,7 @@ impl<T: Target> Driver<T> {
             next_inlet: 0,
             batch: options.batch_records,
             races: 0,
+            renewed: now,
             is_lost: false,
             is_full: false,
             timers: Timers {
@@ -323,8 +342,14 @@ impl<T: Target> Driver<T> {
         if self.own_unopened > 0 && !self.is_going_without() {
             return Ok(worked);
         }
+        if !self.is_read_ahead {
+            self.read_ahead().await;
+            return Ok(true);
+        }
         worked |= self.tell_due().await?;
+        self.renew().await?;
         worked |= self.copy().await?;
+        self.renew().await?;
         worked |= self.apply_again().await?;
         for (_, inlet, metrics) in &mut self.inlets {
             let before = inlet.queue.len();

@@ -26,6 +26,9 @@
 //!   than the datastore executed them, perhaps: their key is told when they are
 //!   settled. So are keys of changes that were rejected or left unknown after
 //!   others may have applied them.
+//! - Where own clients change keys so often that no transaction gets through,
+//!   these are changed unwatched and told; what own clients overwrote in the gap
+//!   is applied again.
 //! - A snapshot says which changes of other regions it includes. Those it does
 //!   not include are applied after it, though they be older: counters add up.
 
@@ -52,6 +55,7 @@ mod floor;
 mod fresh;
 mod included;
 mod own;
+mod races;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -209,6 +213,8 @@ pub struct Engine {
     pub(super) now: Duration,
     /// Keys that were changed by what was applied last.
     fresh: fresh::Fresh,
+    /// Keys that make transactions fail.
+    races: races::Races,
     /// What is read of the own journals is read too late for what was applied.
     pub(super) is_late: bool,
     /// What tests leave out, to see that they find it missing.
@@ -260,6 +266,7 @@ impl Engine {
             progress: HashMap::new(),
             now: Duration::ZERO,
             fresh: fresh::Fresh::default(),
+            races: races::Races::default(),
             is_late: false,
             sabotage: Sabotage::default(),
             teller: (0, u64::MAX),

@@ -271,6 +271,14 @@ impl Feed {
             .map_err(|error| error.to_string())
     }
 
+    /// The topic it is a partition of, if so.
+    fn topic(&self) -> Option<&Journal> {
+        match &self.ends {
+            Ends::Journal(journal @ (Journal::Kafka(_) | Journal::Spool(_))) => Some(journal),
+            _ => None,
+        }
+    }
+
     /// Records before `needed` may be removed.
     pub fn acknowledge(&self, needed: Offset) {
         self.needed.set(needed.max(self.needed.get()));
@@ -286,6 +294,28 @@ impl Feed {
     pub fn problem(&self) -> Option<String> {
         self.problem.borrow().clone()
     }
+}
+
+/// The ends of partitions of one region: see [`Feed::end`]. Of one whose end is
+/// not known, none.
+pub async fn ends(feeds: &[Feed]) -> Vec<Option<Offset>> {
+    // All partitions of a topic are asked for at once.
+    let topic = feeds.iter().find_map(Feed::topic).cloned();
+    let of_topic = match topic {
+        Some(topic) => {
+            let asked = tokio::task::spawn_blocking(move || topic.ends()).await;
+            asked.map_or(Vec::new(), Result::unwrap_or_default)
+        }
+        None => Vec::new(),
+    };
+    let mut ends = Vec::with_capacity(feeds.len());
+    for feed in feeds {
+        ends.push(match feed.topic() {
+            Some(_) => of_topic.get(feed.partition as usize).copied(),
+            None => feed.end().await.ok(),
+        });
+    }
+    ends
 }
 
 impl Drop for Feed {

@@ -1,7 +1,7 @@
 //! Regions, their sidecars, their replicators and the links between them, in one
-//! thread and in simulated time: thousands of histories a minute, each with
-//! crashes, cut links and clocks that are off, and after each all regions must
-//! hold the same.
+//! thread and in simulated time: many histories a minute, a thread for each
+//! processor, each history with crashes, cut links and clocks that are off, and
+//! after each all regions must hold the same.
 //!
 //! `SIMULATION_SEEDS` says how many, `SIDECAR_TEST_SEED` from where; a failure
 //! prints its seed. Who changes a rule runs some thousands of them (`survey`).
@@ -13,9 +13,14 @@ mod store;
 mod target;
 mod world;
 
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use random::Random;
 use wal_sidecar::replication::engine::Sabotage;
-use world::{World, WorldOptions};
+use world::{Counts, World, WorldOptions};
 
 /// So many histories, where nothing else is said.
 const SEEDS: u64 = 150;
@@ -32,19 +37,55 @@ fn seeds() -> (u64, u64) {
     (first, count)
 }
 
-fn run(seed: u64, sabotage: Sabotage) -> Result<world::Counts, String> {
+fn run(seed: u64, sabotage: Sabotage) -> Result<Counts, String> {
     let mut random = Random::new(seed);
     let options = WorldOptions::of(&mut random, sabotage);
     world::simulate(|| World::new(random, options))
 }
 
-fn run_filled(seed: u64) -> Result<world::Counts, String> {
+fn run_filled(seed: u64) -> Result<Counts, String> {
     let mut random = Random::new(seed);
     let options = WorldOptions {
         is_filled: true,
         ..WorldOptions::of(&mut random, Sabotage::Nothing)
     };
     world::simulate(|| World::new(random, options))
+}
+
+/// The histories of these seeds, as many at once as there are processors: what was
+/// counted, and what failed.
+fn histories(
+    seeds: Range<u64>,
+    run: impl Fn(u64) -> Result<Counts, String> + Sync,
+) -> (Counts, Vec<(u64, String)>) {
+    let next = AtomicU64::new(seeds.start);
+    let found = Mutex::new((Counts::default(), Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seeds.end <= seed {
+                        return;
+                    }
+                    let ended = run(seed);
+                    let mut found = found.lock().expect("nobody panics with it");
+                    match ended {
+                        Ok(counts) => found.0.add(&counts),
+                        Err(error) => found.1.push((seed, error)),
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().expect("nobody panics with it")
+}
+
+fn panic_of_first(failed: &[(u64, String)]) {
+    if let Some((seed, error)) = failed.first() {
+        panic!("SIDECAR_TEST_SEED={seed}\n{error}");
+    }
 }
 
 /// Whatever happens, when it is quiet all regions hold the same, no newer
@@ -54,13 +95,8 @@ fn run_filled(seed: u64) -> Result<world::Counts, String> {
 fn regions_converge() {
     let (first, count) = seeds();
     println!("seeds {first} to {}", first + count - 1);
-    let mut counts = world::Counts::default();
-    for seed in first..first + count {
-        match run(seed, Sabotage::Nothing) {
-            Ok(found) => counts.add(&found),
-            Err(error) => panic!("SIDECAR_TEST_SEED={seed}\n{error}"),
-        }
-    }
+    let (counts, failed) = histories(first..first + count, |seed| run(seed, Sabotage::Nothing));
+    panic_of_first(&failed);
     println!("{counts:?}");
     assert!(count < 20 || counts.crashes > 0 && counts.cuts > 0 && counts.snapshots > 0);
 }
@@ -71,12 +107,8 @@ fn regions_converge() {
 #[test]
 fn an_empty_region_is_filled() {
     let (first, count) = seeds();
-    let count = count.div_ceil(2);
-    for seed in first..first + count {
-        if let Err(error) = run_filled(seed) {
-            panic!("SIDECAR_TEST_SEED={seed}\n{error}");
-        }
-    }
+    let (_, failed) = histories(first..first + count.div_ceil(2), run_filled);
+    panic_of_first(&failed);
 }
 
 /// The simulation notices when a rule is left out.
@@ -100,24 +132,21 @@ fn without_a_rule_they_do_not() {
 #[ignore = "for people: prints a survey"]
 fn survey() {
     let (first, count) = seeds();
-    let mut failed = Vec::new();
     let is_filled = std::env::var_os("SIMULATION_FILLED").is_some();
-    for seed in first..first + count {
-        let found = match is_filled {
-            true => run_filled(seed),
-            false => run(seed, Sabotage::Nothing),
-        };
-        if let Err(error) = found {
-            let line = error.lines().nth(usize::from(error.starts_with("regions")));
-            let line: String = line.unwrap_or_default().chars().take(150).collect();
-            println!("{seed} ({} bytes) {line}", error.len());
-            failed.push((error.len(), seed));
-        }
+    let started = Instant::now();
+    let (_, mut failed) = histories(first..first + count, |seed| match is_filled {
+        true => run_filled(seed),
+        false => run(seed, Sabotage::Nothing),
+    });
+    failed.sort_by_key(|(_, error)| error.len());
+    for (seed, error) in &failed {
+        let line = error.lines().nth(usize::from(error.starts_with("regions")));
+        let line: String = line.unwrap_or_default().chars().take(150).collect();
+        println!("{seed} ({} bytes) {line}", error.len());
     }
-    failed.sort();
     println!(
-        "{} of {count} failed; the shortest: {:?}",
+        "{} of {count} failed; {:.0} a minute",
         failed.len(),
-        failed.first()
+        count as f64 / started.elapsed().as_secs_f64() * 60.0
     );
 }

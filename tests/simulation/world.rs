@@ -429,6 +429,7 @@ impl World {
                         .collect(),
                     table: Arc::new(ArcSwap::from_pointee(Table::built_in())),
                     batch_records: 1 + random.below(64) as usize,
+                    races_max: 1 + random.below(4) as u32,
                     clock_skew_max: Duration::from_secs(10),
                     progress_interval: Duration::from_millis(100),
                     backoff_max: Duration::from_millis(500),

@@ -118,6 +118,54 @@ pub(super) fn offset_at(
     Ok(offset)
 }
 
+/// Asks for the ends of all partitions, over one connection to each broker.
+#[derive(Default)]
+pub(super) struct Ends(Option<BaseConsumer<Quiet>>);
+
+impl Ends {
+    /// One past the last offset of each of so many partitions: all that was
+    /// acknowledged before the call is below. Blocks.
+    pub(super) fn ask(
+        &mut self,
+        options: &KafkaOptions,
+        partitions: u32,
+    ) -> Result<Vec<Offset>, KafkaError> {
+        let consumer = match &mut self.0 {
+            Some(consumer) => consumer,
+            none => {
+                let mut config = options.client();
+                config.set("group.id", "wal-sidecar");
+                none.insert(BaseConsumer::from_config_and_context(&config, Quiet)?)
+            }
+        };
+        let mut wanted = TopicPartitionList::new();
+        for partition in 0..partitions {
+            // Asked for as a time, the end is the time that no message has yet.
+            wanted.add_partition_offset(&options.topic, partition as i32, Place::End)?;
+        }
+        let found = consumer.offsets_for_times(wanted, options.timeout)?;
+        let mut ends = vec![0; partitions as usize];
+        for one in found.elements() {
+            one.error()?;
+            if let Place::Offset(offset) = one.offset()
+                && let Some(end) = ends.get_mut(one.partition() as usize)
+            {
+                *end = offset as Offset;
+            }
+        }
+        Ok(ends)
+    }
+}
+
+/// Ending a consumer may wait for the brokers: nobody waits for that.
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.0.take() {
+            std::thread::spawn(move || drop(consumer));
+        }
+    }
+}
+
 impl Walk {
     /// Begins at the first records there are, or of one partition at `from`.
     /// Ends at the last there are now, unless it is to follow.

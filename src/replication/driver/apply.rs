@@ -45,15 +45,15 @@ impl<T: Target> Driver<T> {
     }
 
     pub(super) async fn apply(&mut self, chosen: Vec<Chosen>) -> Result<(), TargetError> {
-        let is_forced = RACES_MAX <= self.races;
-        let keys = match is_forced {
-            true => Vec::new(),
-            false => self.keys_of(&chosen),
+        let mut keys = self.keys_of(&chosen);
+        let racing = match self.options.races_max <= self.races {
+            true => self.engine.take_racing(&mut keys),
+            false => Vec::new(),
         };
         self.target.watch(&keys).await?;
         self.catch_up().await;
         self.engine.begin();
-        let committed = self.decide_and_commit(chosen, is_forced).await;
+        let committed = self.decide_and_commit(chosen, racing).await;
         if !matches!(committed, Ok(Committed::Done(_))) {
             self.engine.rollback();
         }
@@ -63,7 +63,7 @@ impl<T: Target> Driver<T> {
     pub(super) async fn decide_and_commit(
         &mut self,
         mut chosen: Vec<Chosen>,
-        is_forced: bool,
+        racing: Vec<DatabaseKey>,
     ) -> Result<Committed, TargetError> {
         let mut commands: Vec<Command> = Vec::new();
         // Of each change: where its commands end.
@@ -89,8 +89,9 @@ impl<T: Target> Driver<T> {
             return Ok(Committed::Raced);
         }
         let chosen = &chosen[..];
-        if is_forced {
-            self.tell_keys_of(chosen);
+        self.engine.are_unwatched(&racing);
+        for (database, key) in &racing {
+            self.engine.tell_surely(*database, key, Reason::Conflict);
         }
         for (_, decision) in &decisions {
             if let Some((database, version)) = decision.flush {
@@ -106,8 +107,9 @@ impl<T: Target> Driver<T> {
             Committed::Raced => {
                 self.metrics.races.increment(1);
                 self.races += 1;
-                if self.races.is_multiple_of(RACES_SMALLER) {
-                    self.batch = (self.batch / 4).max(1);
+                self.engine.raced();
+                if self.races < self.options.races_max && self.races.is_multiple_of(RACES_SMALLER) {
+                    self.batch = (self.batch / 4).max(BATCH_MIN);
                 }
             }
             Committed::Refused(index, reason) => {
@@ -115,7 +117,15 @@ impl<T: Target> Driver<T> {
                 self.bury_change(&chosen[at], reason).await?;
             }
             Committed::Done(refused) => {
-                self.races = 0;
+                self.renewed = Instant::now();
+                // What has raced so often goes on racing: it is tried once.
+                self.races = match racing.is_empty() {
+                    true => 0,
+                    false => self.options.races_max - 1,
+                };
+                if self.races == 0 {
+                    self.engine.is_not_racing();
+                }
                 self.batch = (self.batch * 2).min(self.options.batch_records);
                 for (index, reason) in refused {
                     let at = decisions.partition_point(|(end, _)| end <= index);
@@ -176,12 +186,6 @@ impl<T: Target> Driver<T> {
             }
         }
         keys
-    }
-
-    pub(super) fn tell_keys_of(&mut self, chosen: &[Chosen]) {
-        for (database, key) in self.keys_of(chosen) {
-            self.engine.tell_surely(database, &key, Reason::Conflict);
-        }
     }
 
     pub(super) async fn apply_again(&mut self) -> Result<bool, TargetError> {

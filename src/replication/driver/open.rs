@@ -131,6 +131,7 @@ impl<T: Target> Driver<T> {
                     feed.late_through = u64::MAX;
                 }
                 self.own.push(feed);
+                self.is_read_ahead = false;
                 continue;
             }
             let is_last = partitions.last() == Some(&partition);
@@ -230,50 +231,6 @@ impl<T: Target> Driver<T> {
             }
         }
         any
-    }
-
-    fn note_own(&mut self, at: usize, found: Vec<Found>) {
-        let (partition, late_through) = (self.own[at].partition, self.own[at].late_through);
-        for Found { offset, record } in found {
-            let seen = self.own_seen.entry((partition, record.writer)).or_insert(0);
-            if record.sequence <= *seen {
-                continue;
-            }
-            *seen = record.sequence;
-            self.engine.is_late = offset < late_through;
-            self.outlet.observe(record.hlc);
-            self.engine.own(partition, offset, &record);
-        }
-    }
-
-    /// Reads the own journal to its end.
-    pub(super) async fn catch_up(&mut self) {
-        self.engine.now = self.started.elapsed();
-        let deadline = Instant::now() + CATCH_UP;
-        for at in 0..self.own.len() {
-            let Ok(end) = self.own[at].end().await else {
-                self.own[at].late_through = u64::MAX;
-                continue;
-            };
-            if self.own[at].late_through == u64::MAX {
-                self.own[at].late_through = end;
-            }
-            while self.own[at].next < end {
-                let next = tokio::time::timeout_at(deadline, self.own[at].next()).await;
-                let Ok(Some(found)) = next else {
-                    tracing::warn!(
-                        namespace = self.options.namespace,
-                        source = self.own[at].name,
-                        "the own journal can't be read to its end; going on without"
-                    );
-                    self.own[at].late_through = u64::MAX;
-                    break;
-                };
-                self.note_own(at, found);
-            }
-        }
-        // What could not be read is late, and its keys are told when it is.
-        self.engine.is_caught_up();
     }
 }
 

@@ -66,11 +66,20 @@ impl<T: Target> Driver<T> {
         self.target.watch(&[]).await?;
         match self.target.commit(&[], &checkpoints).await? {
             Committed::Done(_) => {
+                self.renewed = Instant::now();
                 self.acknowledge();
                 self.bootstrap.is_kept();
                 Ok(())
             }
             Committed::Raced | Committed::Refused(..) => Err(TargetError::Superseded),
+        }
+    }
+
+    /// Renews the lease if something has taken long.
+    pub(super) async fn renew(&mut self) -> Result<(), TargetError> {
+        match RENEWAL <= self.renewed.elapsed() {
+            true => self.checkpoint().await,
+            false => Ok(()),
         }
     }
 

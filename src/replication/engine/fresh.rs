@@ -30,6 +30,7 @@ impl Engine {
     /// than what was applied before.
     pub(in super::super) fn is_caught_up(&mut self) {
         self.fresh.clear();
+        self.races.unwatched.clear();
     }
 
     /// Whether the own journals have to be read to their ends once more.

@@ -352,6 +352,9 @@ impl Engine {
                 self.notice_own(database, arguments, &key);
                 self.remember(place, version, database, arguments, operation);
             }
+            if unsettled.is_some() {
+                self.notice_race(database, version, arguments, &operations);
+            }
             let is_whole = 1 < operations.all.len() && !operations.can_be_cut();
             if is_whole
                 && operations

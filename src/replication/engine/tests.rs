@@ -385,3 +385,44 @@ fn a_key_that_changes_while_it_is_read_is_read_again() {
     assert_eq!(due.reason, Reason::Bootstrap);
     assert!(world.engine.unless_changed(due).is_some());
 }
+
+#[test]
+fn what_was_overwritten_while_nobody_watched_is_overwritten_again() {
+    for (own_ms, text, again) in [
+        (60, "SET k new", Some("SET k new")),
+        (60, "MSET k new other o", Some("MSET k new")),
+        // Older than what was applied: that is what counts.
+        (40, "SET k old", None),
+        // Does not set what there was before aside.
+        (60, "APPEND k x", None),
+        (60, "SET other o", None),
+    ] {
+        let mut world = World::new();
+        let keys = vec![(0, Bytes::from("k")), (0, Bytes::from("calm"))];
+        assert_eq!(world.engine.take_racing(&mut keys.clone()), []);
+        world.engine.raced();
+        world.own(30, mutation("SET k v", false));
+        let mut watched = keys.clone();
+        let racing = world.engine.take_racing(&mut watched);
+        assert_eq!((&racing[..], &watched[..]), (&keys[..1], &keys[1..]));
+        world.engine.are_unwatched(&racing);
+        assert_eq!(world.us(50, "SET k w"), 1);
+        world.own(own_ms, mutation(text, false));
+        world.own(900, record::Body::Heartbeat(v1::Heartbeat::default()));
+        let taken = world.engine.take_again();
+        let taken: Vec<_> = taken.into_iter().map(|one| one.command.arguments).collect();
+        let expected = again.map(|text| commands(text)[0].arguments.to_vec());
+        assert_eq!(taken, Vec::from_iter(expected), "{text}");
+    }
+}
+
+#[test]
+fn what_comes_once_the_journal_was_read_to_its_end_was_executed_later() {
+    let mut world = World::new();
+    world.engine.are_unwatched(&[(0, Bytes::from("k"))]);
+    assert_eq!(world.us(50, "SET k w"), 1);
+    world.engine.is_caught_up();
+    world.own(60, mutation("SET k new", false));
+    world.own(900, record::Body::Heartbeat(v1::Heartbeat::default()));
+    assert!(world.engine.take_again().is_empty());
+}

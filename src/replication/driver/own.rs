@@ -1,0 +1,105 @@
+//! Reads the own region's journals.
+
+use super::*;
+
+/// All partitions of a topic are said to be unreachable for so long.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A topic whose brokers don't say where it ends is asked again after this.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl<T: Target> Driver<T> {
+    pub(super) fn note_own(&mut self, at: usize, found: Vec<Found>) {
+        let (partition, late_through) = (self.own[at].partition, self.own[at].late_through);
+        for Found { offset, record } in found {
+            let seen = self.own_seen.entry((partition, record.writer)).or_insert(0);
+            if record.sequence <= *seen {
+                continue;
+            }
+            *seen = record.sequence;
+            self.engine.is_late = offset < late_through;
+            self.outlet.observe(record.hlc);
+            self.engine.own(partition, offset, &record);
+        }
+    }
+
+    /// Reads what the own journals have, before anything is decided: it may be
+    /// much, as after a region was away for long. In turns, so that the lease is
+    /// renewed meanwhile.
+    pub(super) async fn read_ahead(&mut self) {
+        let turn = Instant::now() + READ_AHEAD;
+        for (at, end) in self.ends_of_own(turn).await.into_iter().enumerate() {
+            while end.is_some_and(|end| self.own[at].next < end) {
+                match tokio::time::timeout_at(turn, self.own[at].next()).await {
+                    Ok(Some(found)) => {
+                        self.stalled = None;
+                        self.note_own(at, found);
+                    }
+                    Ok(None) => break,
+                    Err(_) => {
+                        let since = *self.stalled.get_or_insert(turn);
+                        // Who can't be read is not waited for: that is told.
+                        self.is_read_ahead = CATCH_UP <= since.elapsed();
+                        return;
+                    }
+                }
+                if turn <= Instant::now() {
+                    return;
+                }
+            }
+        }
+        self.is_read_ahead = true;
+    }
+
+    /// Reads the own journal to its end.
+    pub(super) async fn catch_up(&mut self) {
+        self.engine.now = self.started.elapsed();
+        let patience = match self.is_blind {
+            true => PATIENCE,
+            false => CATCH_UP,
+        };
+        let deadline = Instant::now() + patience;
+        let ends = self.ends_of_own(deadline).await;
+        self.is_blind = !ends.is_empty() && ends.iter().all(Option::is_none);
+        for (at, end) in ends.into_iter().enumerate() {
+            let feed = &mut self.own[at];
+            let Some(end) = end else {
+                feed.late_through = u64::MAX;
+                continue;
+            };
+            if feed.late_through == u64::MAX {
+                feed.late_through = end;
+            }
+            while self.own[at].next < end {
+                let next = tokio::time::timeout_at(deadline, self.own[at].next()).await;
+                let Ok(Some(found)) = next else {
+                    tracing::warn!(
+                        namespace = self.options.namespace,
+                        source = self.own[at].name,
+                        "the own journal can't be read to its end; going on without"
+                    );
+                    self.own[at].late_through = u64::MAX;
+                    break;
+                };
+                self.note_own(at, found);
+            }
+        }
+        // What could not be read is late, and its keys are told when it is.
+        self.engine.is_caught_up();
+    }
+
+    /// Where they end; none of those that don't say. Where no broker answers it is
+    /// tried again until then.
+    async fn ends_of_own(&self, deadline: Instant) -> Vec<Option<u64>> {
+        let is_topic = matches!(self.options.own, Journal::Kafka(_) | Journal::Spool(_));
+        loop {
+            let asked = tokio::time::timeout_at(deadline, feed::ends(&self.own)).await;
+            let ends = asked.unwrap_or_else(|_| vec![None; self.own.len()]);
+            let is_known = !is_topic || ends.iter().any(Option::is_some);
+            if is_known || deadline <= Instant::now() + PAUSE {
+                return ends;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
