@@ -279,9 +279,7 @@ impl Journal {
     pub fn ends(&self) -> Result<Vec<Offset>, ReadError> {
         let end_of = |partition| self.bounds(partition).map(|(_, end)| end);
         match self {
-            Journal::Local(_) | Journal::Memory(_) => {
-                (0..self.partitions()).map(end_of).collect()
-            }
+            Journal::Local(_) | Journal::Memory(_) => (0..self.partitions()).map(end_of).collect(),
             Journal::Kafka(journal) => journal.ends(),
             Journal::Spool(journal) => journal.kafka().ends(),
         }

@@ -85,6 +85,9 @@ pub struct Options {
     pub conflict_values: bool,
     /// Keys whose versions are remembered, at most, about.
     pub key_versions_max: usize,
+    /// What is older than all that regions have applied by this many milliseconds
+    /// can't be contradicted any more, and is forgotten.
+    pub remembered_ms: u64,
     /// This replicator's identity, and that of its records; drawn at random.
     pub writer: u64,
     /// A rule to leave out, for tests.
@@ -94,6 +97,9 @@ pub struct Options {
 
 /// What [`Options::races_max`] is where nothing else is asked for.
 pub const RACES_MAX: u32 = 8;
+
+/// What [`Options::remembered_ms`] is likewise.
+pub const REMEMBERED_MS: u64 = 60_000;
 
 /// A journal that is applied.
 #[derive(Debug, Clone)]

@@ -82,6 +82,7 @@ async fn run(
             table: Arc::clone(&shared.table),
             batch_records: config.replication.batch_records,
             races_max: replication::RACES_MAX,
+            remembered_ms: replication::REMEMBERED_MS,
             clock_skew_max: config.replication.clock_skew_max,
             progress_interval: config.replication.progress_interval,
             backoff_max: config.replication.retry_backoff_max,

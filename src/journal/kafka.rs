@@ -291,9 +291,9 @@ impl KafkaJournal {
         };
         let ends = match self.ends.try_lock() {
             Ok(mut ends) => ends.ask(&self.options, self.partitions()),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned
-                .into_inner()
-                .ask(&self.options, self.partitions()),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                poisoned.into_inner().ask(&self.options, self.partitions())
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(failed("the brokers have not answered yet".to_owned()));
             }

@@ -66,9 +66,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 /// Progress that came without a transaction is committed after this.
 const CHECKPOINT: Duration = Duration::from_secs(1);
 
-/// What is older than all sources by this can't be contradicted any more.
-const FORGET_MS: u64 = 60_000;
-
 /// After so many lost races a transaction is made smaller.
 const RACES_SMALLER: u32 = 2;
 
@@ -131,6 +128,7 @@ pub struct Driver<T> {
     /// What was last written of how far it is.
     told: HashMap<(String, u32), u64>,
     clocks: horizon::Clocks,
+    heard: horizon::Heard,
     notify: Rc<Notify>,
     started: Instant,
     /// Wall-clock milliseconds at `started`; simulations give their own.
@@ -205,6 +203,7 @@ impl<T: Target> Driver<T> {
             bootstrap: Bootstrap::default(),
             told: HashMap::new(),
             clocks: Default::default(),
+            heard: Default::default(),
             notify: Rc::new(Notify::new()),
             started: now,
             started_ms: now_ms,

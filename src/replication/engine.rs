@@ -332,23 +332,23 @@ impl Engine {
         }
     }
 
-    /// Notes that a region has applied another's journal up to an offset.
+    /// Notes that a region has applied another's journal up to an offset; which
+    /// partition that is, if its region is known.
     pub(super) fn note_progress(
         &mut self,
         region: RegionId,
         of: &str,
         partition: u32,
         offset: Offset,
-    ) {
-        let at = self.names.iter().position(|name| name == of);
-        if let Some(at) = at {
-            let partition = Partition {
-                region: RegionId(at as u8),
-                number: partition,
-            };
-            let known = self.progress.entry((region, partition)).or_insert(0);
-            *known = offset.max(*known);
-        }
+    ) -> Option<Partition> {
+        let at = self.names.iter().position(|name| name == of)?;
+        let partition = Partition {
+            region: RegionId(at as u8),
+            number: partition,
+        };
+        let known = self.progress.entry((region, partition)).or_insert(0);
+        *known = offset.max(*known);
+        Some(partition)
     }
 
     /// Whether a region has said how far it is.

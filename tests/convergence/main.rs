@@ -15,6 +15,7 @@ mod commands;
 mod dataset;
 mod faults;
 mod history;
+mod speed;
 mod steady;
 #[path = "../support/mod.rs"]
 mod support;

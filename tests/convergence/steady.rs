@@ -9,13 +9,17 @@ use super::support::{Client, Cluster, Sidecar, until};
 use super::verdict::quiet;
 use super::world::{Region, World, redis};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Commands sent at once.
-const PIPELINE: usize = 500;
+pub const PIPELINE: usize = 500;
 
 /// Sends commands and takes their replies, all of which have to be `expected`.
-fn send(client: &mut Client, commands: impl Iterator<Item = Vec<String>>, expected: Option<&str>) {
+pub fn send(
+    client: &mut Client,
+    commands: impl Iterator<Item = Vec<String>>,
+    expected: Option<&str>,
+) {
     let all: Vec<Vec<String>> = commands.collect();
     for chunk in all.chunks(PIPELINE) {
         let bytes: Vec<u8> = chunk.iter().flat_map(|one| encode(one)).collect();
@@ -31,7 +35,7 @@ fn send(client: &mut Client, commands: impl Iterator<Item = Vec<String>>, expect
     }
 }
 
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
@@ -47,7 +51,7 @@ fn numbered(index: usize) -> Vec<String> {
 }
 
 /// Two regions, the first of which has applied nothing yet from the second.
-fn wait_until_led(region: &Region) {
+pub fn wait_until_led(region: &Region) {
     until("a replicator to lead", DEADLINE, || {
         let leading = region.metric("wal_sidecar_replication_leading");
         (leading == 1.0).then_some(())
@@ -145,62 +149,6 @@ fn a_command_that_is_refused_for_good_does_not_stop_the_rest() {
     let mut datasets = [0, 1].map(|index| dataset::read(&world.regions[index].redis));
     assert!(datasets[0].remove("poison").is_some() && !datasets[1].contains_key("poison"));
     assert_eq!(datasets[0], datasets[1]);
-}
-
-/// How fast one replicator is, and how late at half of that.
-#[test]
-#[ignore = "for people: measures; SIDECAR_BINARY names a release build"]
-fn speed() {
-    const WRITES: usize = 200_000;
-    let mut world = World::local(2);
-    world.regions.iter().for_each(wait_until_led);
-    assert!(world.regions[1].sidecars[0].stop().success());
-    let value = "x".repeat(100);
-    let set = |index: usize| words(&format!("SET key:{} {value}", index % 10_000));
-    let mut client = world.regions[0].sidecars[0].client();
-    send(&mut client, (0..WRITES).map(set), Some("+OK\r\n"));
-    world.regions[1].sidecars[0].restart();
-    let begun = until("the first to be applied", DEADLINE, || {
-        let done = applied(&world.regions[1].sidecars[0]);
-        (0.0 < done).then_some((Instant::now(), done))
-    });
-    until("all to be applied", DEADLINE, || {
-        let done = applied(&world.regions[1].sidecars[0]);
-        (WRITES as f64 <= done).then_some(())
-    });
-    let rate = (WRITES as f64 - begun.1) / begun.0.elapsed().as_secs_f64();
-    println!("{rate:.0} records a second");
-    let mut lags = Vec::new();
-    let pace = Duration::from_secs_f64(PIPELINE as f64 / 10.0 / (rate / 2.0));
-    let started = Instant::now();
-    for round in 0..(10.0 / pace.as_secs_f64()) as u32 {
-        let at = started + pace * round;
-        until("the next batch's time", DEADLINE, || {
-            (at <= Instant::now()).then_some(())
-        });
-        send(&mut client, (0..PIPELINE / 10).map(set), Some("+OK\r\n"));
-        if round.is_multiple_of(10) {
-            let mark = format!("mark:{round}");
-            let sent = Instant::now();
-            send(
-                &mut client,
-                std::iter::once(words(&format!("SET {mark} 1"))),
-                None,
-            );
-            let mut other = world.regions[1].redis.client();
-            until("the mark", DEADLINE, || {
-                (other.command(&["EXISTS", &mark]) == b":1\r\n").then_some(())
-            });
-            lags.push(sent.elapsed());
-        }
-    }
-    lags.sort();
-    println!(
-        "lag at half of that, from the client's command: median {:?}, 99th percentile {:?} of {}",
-        lags[lags.len() / 2],
-        lags[lags.len() * 99 / 100],
-        lags.len()
-    );
 }
 
 /// A client that waits for something to pop holds nothing up, and gets what

@@ -430,6 +430,8 @@ impl World {
                     table: Arc::new(ArcSwap::from_pointee(Table::built_in())),
                     batch_records: 1 + random.below(64) as usize,
                     races_max: 1 + random.below(4) as u32,
+                    // Most histories are shorter than what is remembered as a rule.
+                    remembered_ms: *random.pick(&[1000, 60_000]),
                     clock_skew_max: Duration::from_secs(10),
                     progress_interval: Duration::from_millis(100),
                     backoff_max: Duration::from_millis(500),

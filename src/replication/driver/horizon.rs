@@ -3,7 +3,8 @@
 //! A change is remembered while another region may still send something that was
 //! done without it: that is until this region has applied what is as old, and
 //! until the other one has applied it. How far that one is its heartbeats say, in
-//! offsets, of which the clocks are remembered here.
+//! offsets, of which the clocks are remembered here. A heartbeat tells of what
+//! its region sends after it: it counts once what it had sent before is applied.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -51,12 +52,54 @@ impl Clocks {
     }
 }
 
+/// What regions have said of how far they have applied others.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// In the order it was read, with the clock at which each region said so.
+    waiting: VecDeque<(RegionId, u64, Partition, Offset)>,
+    /// What counts.
+    through: HashMap<(RegionId, Partition), Offset>,
+}
+
+impl Heard {
+    pub(super) fn note(&mut self, by: RegionId, hlc: u64, partition: Partition, offset: Offset) {
+        self.waiting.push_back((by, hlc, partition, offset));
+    }
+
+    /// All that regions have sent before these clocks is applied.
+    fn heed(&mut self, applied: &HashMap<RegionId, u64>) {
+        let through = &mut self.through;
+        self.waiting.retain(|(by, hlc, partition, offset)| {
+            let is_early = applied.get(by).is_some_and(|applied| applied < hlc);
+            if !is_early {
+                let known = through.entry((*by, *partition)).or_insert(0);
+                *known = (*known).max(*offset);
+            }
+            is_early
+        });
+    }
+
+    fn through(&self, by: RegionId, partition: Partition) -> Offset {
+        let known = self.through.get(&(by, partition));
+        known.copied().unwrap_or(0)
+    }
+}
+
 impl<T: Target> Driver<T> {
+    /// Takes account of what regions said before what is applied of them.
+    pub(super) fn heed_progress(&mut self) {
+        let mut applied: HashMap<RegionId, u64> = HashMap::new();
+        for (_, inlet, _) in &self.inlets {
+            let least = applied.entry(inlet.partition.region).or_insert(u64::MAX);
+            *least = inlet.hlc().min(*least);
+        }
+        self.heard.heed(&applied);
+    }
+
     /// The horizon of the one that led before.
     pub(super) fn kept_horizon(known: &HashMap<String, String>) -> u64 {
         let kept = known.get(KEPT).and_then(|text| text.parse().ok());
-        let _: Option<u64> = kept;
-        u64::MAX
+        kept.unwrap_or(u64::MAX)
     }
 
     /// As it is kept.
@@ -82,9 +125,6 @@ impl<T: Target> Driver<T> {
         let inlets = self.inlets.iter();
         let applied = inlets.map(|(_, inlet, _)| inlet.hlc()).min();
         let mut oldest = applied.unwrap_or(u64::MAX);
-        if oldest > 0 {
-            return oldest;
-        }
         let own = self
             .own
             .iter()
@@ -101,7 +141,7 @@ impl<T: Target> Driver<T> {
                 continue;
             }
             for &(partition, end) in &partitions {
-                let through = self.engine.progress_of(region, partition);
+                let through = self.heard.through(region, partition);
                 if partition.region != region && through < end {
                     oldest = oldest.min(self.clocks.at(partition, through));
                 }
@@ -114,6 +154,19 @@ impl<T: Target> Driver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_region_says_counts_once_what_it_said_before_is_applied() {
+        let (us, own) = (RegionId(1), Partition::own(0));
+        let mut heard = Heard::default();
+        heard.note(us, 50, own, 5);
+        heard.note(us, 90, own, 9);
+        for (applied, through) in [(49, 0), (50, 5), (89, 5), (90, 9)] {
+            heard.heed(&HashMap::from([(us, applied)]));
+            assert_eq!(heard.through(us, own), through, "{applied}");
+        }
+        assert_eq!(heard.through(RegionId(2), own), 0);
+    }
 
     #[test]
     fn clocks_are_those_before_an_offset() {

@@ -1,5 +1,6 @@
 //! Finds out how far it is, begins to read, and takes up what was read.
 
+use super::horizon::Heard;
 use super::*;
 
 /// Clocks of replicators of one region differ by less.
@@ -46,7 +47,7 @@ impl<T: Target> Driver<T> {
             oldest = oldest.min(least.unwrap_or(0));
         }
         let before = milliseconds(oldest).min(self.now_ms());
-        let since = before.saturating_sub(FORGET_MS) << COUNTER_BITS;
+        let since = before.saturating_sub(self.options.remembered_ms) << COUNTER_BITS;
         // What another region has not applied is remembered for longer.
         let since = since.min(Self::kept_horizon(&known));
         self.engine.forget_before(since);
@@ -220,14 +221,19 @@ impl<T: Target> Driver<T> {
                 self.note_own(at, found);
             }
         }
-        let Driver { inlets, engine, .. } = self;
+        let Driver {
+            inlets,
+            engine,
+            heard,
+            ..
+        } = self;
         for (feed, inlet, metrics) in inlets.iter_mut() {
             while inlet.queue.len() < QUEUE_MAX {
                 let Some(found) = feed.try_next() else {
                     break;
                 };
                 any = true;
-                accept(engine, inlet, found, metrics);
+                accept(engine, heard, inlet, found, metrics);
             }
         }
         any
@@ -272,16 +278,26 @@ async fn open_source(
     }
 }
 
-fn accept(engine: &mut Engine, inlet: &mut Inlet, found: Vec<Found>, metrics: &SourceMetrics) {
+fn accept(
+    engine: &mut Engine,
+    heard: &mut Heard,
+    inlet: &mut Inlet,
+    found: Vec<Found>,
+    metrics: &SourceMetrics,
+) {
+    let region = inlet.partition.region;
     let (copies, lost) = (inlet.copies, inlet.lost);
     for one in found {
+        let hlc = one.record.hlc;
         let (applied, progress) = inlet.accept(one);
         if let Some(change) = applied {
             let decision = engine.decide(&change);
             engine.done(decision);
         }
-        for (region, partition, offset) in progress {
-            engine.note_progress(inlet.partition.region, &region, partition, offset);
+        for (of, partition, offset) in progress {
+            if let Some(partition) = engine.note_progress(region, &of, partition, offset) {
+                heard.note(region, hlc, partition, offset);
+            }
         }
     }
     metrics.copies.increment(inlet.copies - copies);

@@ -33,11 +33,12 @@ impl<T: Target> Driver<T> {
         if !self.closed.is_empty() && !is_full {
             return;
         }
+        self.heed_progress();
         let oldest = milliseconds(self.oldest()).min(self.now_ms());
         self.engine
-            .forget(oldest.saturating_sub(FORGET_MS) << COUNTER_BITS);
+            .forget(oldest.saturating_sub(self.options.remembered_ms) << COUNTER_BITS);
         if self.options.key_versions_max < self.engine.keys.len() {
-            let recent = self.now_ms().saturating_sub(FORGET_MS);
+            let recent = self.now_ms().saturating_sub(self.options.remembered_ms);
             self.engine.forget(recent << COUNTER_BITS);
             if !self.is_full {
                 self.is_full = true;
@@ -88,7 +89,7 @@ impl<T: Target> Driver<T> {
         for (feed, inlet, _) in &self.inlets {
             feed.acknowledge(inlet.checkpoint_after(0).resume);
         }
-        if self.now_ms() < milliseconds(self.engine.horizon()) + 3 * FORGET_MS {
+        if self.now_ms() < milliseconds(self.engine.horizon()) + 3 * self.options.remembered_ms {
             self.own.iter().for_each(|feed| feed.acknowledge(feed.next));
         }
     }
