@@ -217,6 +217,8 @@ pub struct Engine {
     races: races::Races,
     /// What is read of the own journals is read too late for what was applied.
     pub(super) is_late: bool,
+    /// What is decided was applied before.
+    is_repeated: bool,
     /// What tests leave out, to see that they find it missing.
     #[doc(hidden)]
     pub sabotage: Sabotage,
@@ -268,6 +270,7 @@ impl Engine {
             fresh: fresh::Fresh::default(),
             races: races::Races::default(),
             is_late: false,
+            is_repeated: false,
             sabotage: Sabotage::default(),
             teller: (0, u64::MAX),
             own_flushed: false,

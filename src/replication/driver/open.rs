@@ -199,8 +199,7 @@ impl<T: Target> Driver<T> {
                     .filter_map(|one| one.change.clone())
                     .collect();
                 for change in &changes {
-                    let decision = self.engine.decide(change);
-                    self.engine.done(decision);
+                    self.engine.repeat(change);
                 }
                 metrics.applied.increment(done as u64);
                 inlet.complete(done);
@@ -291,8 +290,7 @@ fn accept(
         let hlc = one.record.hlc;
         let (applied, progress) = inlet.accept(one);
         if let Some(change) = applied {
-            let decision = engine.decide(&change);
-            engine.done(decision);
+            engine.repeat(&change);
         }
         for (of, partition, offset) in progress {
             if let Some(partition) = engine.note_progress(region, &of, partition, offset) {

@@ -101,6 +101,15 @@ impl Engine {
         decision
     }
 
+    /// Notes a change that was applied before this engine knew of it. What has
+    /// come up of its keys since then may be known already.
+    pub fn repeat(&mut self, change: &Change) {
+        self.is_repeated = true;
+        let decision = self.decide(change);
+        self.is_repeated = false;
+        self.done(decision);
+    }
+
     /// Whether a change empties a database.
     pub(in super::super) fn is_flush(&self, change: &Change) -> bool {
         let Body::Commands(commands) = &change.body else {

@@ -57,10 +57,13 @@ impl Engine {
             if is_conflict {
                 self.conflict(database, &snapshot.key, change);
             }
-            decision.lost.push(snapshot.key.clone());
-            return;
+            // What came on top of it meanwhile is no reason where it was applied.
+            if !self.is_repeated {
+                decision.lost.push(snapshot.key.clone());
+                return;
+            }
         }
-        if in_flight {
+        if in_flight && !self.is_repeated {
             // Whether what is under way would come on top of it is not known.
             decision.waits = true;
             return;

@@ -426,3 +426,50 @@ fn what_comes_once_the_journal_was_read_to_its_end_was_executed_later() {
     world.own(900, record::Body::Heartbeat(v1::Heartbeat::default()));
     assert!(world.engine.take_again().is_empty());
 }
+
+#[test]
+fn what_a_value_included_is_known_again_though_more_is_known_by_then() {
+    let snapshot = |ms: u64| {
+        Body::Snapshot(v1::Snapshot {
+            key: Bytes::from("k"),
+            value: Some(Bytes::from("v")),
+            content_hlc: ms << 16,
+            content_writer: 9,
+            applied: vec![v1::Applied {
+                region: "us".to_owned(),
+                partition: 1,
+                next_offset: 7,
+            }],
+            ..Default::default()
+        })
+    };
+    let included = Partition {
+        region: RegionId(1),
+        number: 1,
+    }
+    .at(6);
+    for text in ["INCRBY k 1", "RPUSH k v"] {
+        let mut world = World::new();
+        world.own(60, mutation(text, false));
+        let change = Change {
+            place: Partition {
+                region: RegionId(1),
+                number: 0,
+            }
+            .at(0),
+            version: Version {
+                hlc: 50 << 16,
+                writer: 9,
+                ..Version::default()
+            },
+            database: 0,
+            body: snapshot(50),
+        };
+        let decision = world.engine.decide(&change);
+        assert!(decision.waits || !decision.lost.is_empty(), "{text}");
+        let id = KeyId::of(0, b"k");
+        assert!(!world.engine.included.contains_key(&id), "{text}");
+        world.engine.repeat(&change);
+        assert!(world.engine.included[&id].covers(included), "{text}");
+    }
+}
