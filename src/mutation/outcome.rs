@@ -108,6 +108,7 @@ fn resolve_intent(journaled: &Journaled<'_>, reply: &Reply<'_>) -> Outcome {
         Resolve::ZMPop => collections::zset_mpop(reply),
         Resolve::ZAddIncr | Resolve::ZIncrBy => collections::zset_incr(arguments, reply),
         Resolve::XAdd => streams::add(arguments, reply),
+        Resolve::Flush => Some(Outcome::Effects(vec![owned(arguments)])),
         Resolve::SnapshotUnlessNothing => Some(nothing::outcome(arguments, reply)),
     };
     outcome.unwrap_or_else(|| unknown(UNEXPECTED))

@@ -31,6 +31,7 @@ use crate::mutation::{Writer, WriterOptions, v1};
 
 mod apply;
 mod bootstrap;
+mod flush;
 mod horizon;
 mod letters;
 mod open;
@@ -78,6 +79,12 @@ const RENEWAL: Duration = Duration::from_secs(3);
 /// How long a change waits for what is under way.
 const WAIT: Duration = Duration::from_millis(2);
 
+/// How long it is waited at the end for what is to be told.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// How long nothing is put into a journal that did not take something.
+const APPEND_PAUSE: Duration = Duration::from_secs(1);
+
 /// The first pause after the datastore failed.
 const BACKOFF: Duration = Duration::from_millis(20);
 
@@ -110,6 +117,14 @@ pub struct Driver<T> {
     stalled: Option<Instant>,
     /// No broker says where they end.
     is_blind: bool,
+    /// What was applied of the others before was read again.
+    is_again: bool,
+    /// How far that has come, and since when.
+    again: (u64, Instant),
+    /// Nothing is put into the own journal before.
+    append_at: Instant,
+    /// Keys that are told at once.
+    told_at_once: usize,
     /// The newest sequence of each writer there: what comes again is a copy.
     own_seen: HashMap<(u32, u64), u64>,
     pub(super) inlets: Vec<(Feed, Inlet, SourceMetrics)>,
@@ -190,6 +205,10 @@ impl<T: Target> Driver<T> {
             is_read_ahead: false,
             stalled: None,
             is_blind: false,
+            is_again: false,
+            again: (0, now),
+            append_at: now,
+            told_at_once: 1,
             own_seen: HashMap::new(),
             inlets: Vec::new(),
             closed: Vec::new(),
@@ -230,11 +249,17 @@ impl<T: Target> Driver<T> {
     /// Runs until it is told to stop or is superseded. Not cancel safe: what was
     /// committed last is known to the datastore only.
     pub async fn run(&mut self, mut stop: watch::Receiver<bool>) -> Stop {
+        // Who can't read the own journal is no good leader.
+        let mut own = Origin::Journal(self.options.own.clone());
+        let partitions = tokio::select! {
+            partitions = own.partitions() => partitions,
+            _ = stop.changed() => return Stop::Asked,
+        };
         if !self.stand_by(&mut stop).await {
             return Stop::Asked;
         }
         self.metrics.leading.set(1.0);
-        let ended = self.lead(&mut stop).await;
+        let ended = self.lead(partitions, &mut stop).await;
         self.metrics.leading.set(0.0);
         if ended != Stop::Superseded {
             self.finish().await;
@@ -270,8 +295,8 @@ impl<T: Target> Driver<T> {
         }
     }
 
-    async fn lead(&mut self, stop: &mut watch::Receiver<bool>) -> Stop {
-        if let Some(ended) = self.open(stop).await {
+    async fn lead(&mut self, partitions: Vec<u32>, stop: &mut watch::Receiver<bool>) -> Stop {
+        if let Some(ended) = self.open(partitions, stop).await {
             return ended;
         }
         // Events: something was read, told to stop, a timer.
@@ -345,6 +370,9 @@ impl<T: Target> Driver<T> {
             self.read_ahead().await;
             return Ok(true);
         }
+        if !self.is_read_again() {
+            return Ok(worked);
+        }
         worked |= self.tell_due().await?;
         self.renew().await?;
         worked |= self.copy().await?;
@@ -370,9 +398,19 @@ impl<T: Target> Driver<T> {
 
     /// Leaves everything so that the next one goes on from here.
     async fn finish(&mut self) {
+        if self.opened.is_none() {
+            return;
+        }
         let left = async {
-            self.checkpoint().await?;
-            Ok::<(), TargetError>(())
+            let end = Instant::now() + FINISH;
+            // What is to be told nobody else knows.
+            while self.is_again && self.engine.has_to_do() && Instant::now() < end {
+                self.receive();
+                self.apply_again().await?;
+                self.tell_due().await?;
+                tokio::time::sleep(WAIT).await;
+            }
+            self.checkpoint().await
         };
         if let Err(error) = left.await {
             tracing::warn!(namespace = self.options.namespace, %error, "the last checkpoint was not written");

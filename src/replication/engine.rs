@@ -52,6 +52,7 @@ mod decide;
 mod due;
 mod filling;
 mod floor;
+mod flush;
 mod fresh;
 mod included;
 mod own;
@@ -200,6 +201,8 @@ pub struct Engine {
     undo: Option<Undo>,
     /// When each database was last emptied.
     flushed: HashMap<u32, Version>,
+    /// What empties one and is under way in the own region.
+    flushing: Vec<Unsettled>,
     pub(super) writers: Writers,
     pub(super) due: KeyMap<Due>,
     pub(super) again: KeyMap<Again>,
@@ -260,6 +263,7 @@ impl Engine {
             horizon: 0,
             undo: None,
             flushed: HashMap::new(),
+            flushing: Vec::new(),
             writers: Writers::default(),
             due: KeyMap::default(),
             again: KeyMap::default(),

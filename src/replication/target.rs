@@ -87,12 +87,9 @@ pub trait Target {
     /// The values of keys.
     async fn read(&mut self, keys: &[DatabaseKey]) -> Result<Vec<Value>, TargetError>;
 
-    /// Deletes the keys of a database, or of all, that go.
-    async fn flush(
-        &mut self,
-        database: Option<u32>,
-        goes: &mut dyn FnMut(u32, &[u8]) -> bool,
-    ) -> Result<(), TargetError>;
+    /// Empties everything at once, where keys can't be deleted one by one; whether
+    /// it has.
+    async fn empty(&mut self) -> Result<bool, TargetError>;
 
     /// The keys from a place on; from the beginning, where it is empty. A key that
     /// is there from the first page to the last is on one of them, or on several.

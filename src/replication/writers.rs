@@ -172,6 +172,14 @@ impl Writers {
         changes.iter().any(|one| !self.is_settled(one))
     }
 
+    /// The keys of changes that are not settled, with their databases.
+    pub fn unsettled_keys(&self) -> Vec<(u32, Bytes)> {
+        let lanes = self.0.values().flat_map(|writer| &writer.lanes);
+        let open = lanes.flat_map(|lane| &lane.open);
+        let keys = open.flat_map(|open| open.keys.iter().map(|key| (open.database, key.clone())));
+        keys.collect()
+    }
+
     /// Ends the writers that have not been heard of for so long; returns what
     /// they left unsettled.
     pub fn bury(&mut self, now: Duration, silence: Duration) -> Vec<(u64, Open)> {

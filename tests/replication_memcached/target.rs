@@ -212,7 +212,7 @@ fn what_was_changed_since_it_was_watched_is_not_written() {
         let lives = values[0].expires_at_ms - now.expect("later").as_millis() as i64;
         assert!((998_000..=1_001_000).contains(&lives), "{lives}");
         assert_eq!(target.watch(&all).await, Ok(()));
-        assert_eq!(target.flush(None, &mut |_, _| true).await, Ok(()));
+        assert_eq!(target.empty().await, Ok(true));
         assert_eq!(get(&server, "c"), "EN\r\n");
         assert_eq!(
             target.commit(&commands(&["set c 0 0 x"]), &[]).await,

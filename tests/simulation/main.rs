@@ -47,6 +47,7 @@ fn run_filled(seed: u64) -> Result<Counts, String> {
     let mut random = Random::new(seed);
     let options = WorldOptions {
         is_filled: true,
+        flushes: false,
         ..WorldOptions::of(&mut random, Sabotage::Nothing)
     };
     world::simulate(|| World::new(random, options))

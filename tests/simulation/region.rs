@@ -79,11 +79,11 @@ impl Sidecar {
         let mut journaled = Vec::new();
         for command in commands {
             let name = String::from_utf8_lossy(&command[0]).into_owned();
-            let is_final = !matches!(name.as_str(), "SETNX" | "SPOP" | "BLPOP");
+            let is_final = !matches!(name.as_str(), "SETNX" | "SPOP" | "BLPOP" | "FLUSHALL");
             let keys: Vec<&[u8]> = match name.as_str() {
                 "MSET" => command[1..].chunks(2).map(|pair| &pair[0][..]).collect(),
                 "RENAME" => command[1..].iter().map(|key| &key[..]).collect(),
-                _ => vec![&command[1][..]],
+                _ => command.get(1).map(|key| &key[..]).into_iter().collect(),
             };
             let arguments: Vec<&[u8]> = command.iter().map(|one| &one[..]).collect();
             let parts = MutationParts {
@@ -133,7 +133,7 @@ impl Sidecar {
                     reason: "no reply",
                     keys: Vec::new(),
                 };
-                self.tell(sequence, &command[1], &unknown).await;
+                self.tell(sequence, key_of(&command), &unknown).await;
                 continue;
             }
             let reply = self
@@ -146,7 +146,10 @@ impl Sidecar {
                 self.log.borrow_mut()[place].acknowledged = Some((self.now_us)());
             }
             match outcome {
-                Some(outcome) => self.tell(sequence, &command[1], &outcome).await,
+                Some(outcome) => {
+                    self.tell(sequence, key_of(&command), &outcome).await;
+                    self.store.borrow_mut().is_flush_untold &= command[0] != b"FLUSHALL"[..];
+                }
                 None => self.writer.settle(sequence),
             }
         }
@@ -182,6 +185,10 @@ impl Sidecar {
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
 
+fn key_of(command: &[Bytes]) -> &[u8] {
+    command.get(1).map_or(b"", |key| key)
+}
+
 fn outcome(command: &[Bytes], is_final: bool, reply: &Reply) -> Option<Outcome> {
     let effect = |arguments: Vec<Bytes>| Some(Outcome::Effects(vec![arguments]));
     match (&command[0][..], reply) {
@@ -192,6 +199,7 @@ fn outcome(command: &[Bytes], is_final: bool, reply: &Reply) -> Option<Outcome> 
             command[1].clone(),
             command[2].clone(),
         ]),
+        (b"FLUSHALL", Reply::Ok) => effect(command.to_vec()),
         (b"BLPOP", Reply::Text(_)) => effect(vec![Bytes::from("LPOP"), command[1].clone()]),
         (b"SPOP", Reply::Text(member)) => effect(vec![
             Bytes::from("SREM"),

@@ -32,6 +32,8 @@ pub struct Store {
     pub asked: Option<String>,
     /// Who leads, and until when (virtual milliseconds).
     pub lease: Option<(u64, u64)>,
+    /// It was emptied, and nobody was told.
+    pub is_flush_untold: bool,
 }
 
 const WRONG_TYPE: &str = "WRONGTYPE";
@@ -52,6 +54,16 @@ impl Store {
 
     fn execute_quietly(&mut self, arguments: &[Bytes]) -> Reply {
         let name = String::from_utf8_lossy(&arguments[0]).to_uppercase();
+        if name == "FLUSHALL" {
+            self.is_flush_untold = true;
+            for (key, _) in std::mem::take(&mut self.keys) {
+                *self.changes.entry(key).or_insert(0) += 1;
+            }
+            // What replicators keep there goes, too.
+            self.checkpoints.clear();
+            self.lease = None;
+            return Reply::Ok;
+        }
         let key = arguments.get(1).map(|key| key.to_vec()).unwrap_or_default();
         // What comes to nothing does not touch the key, for those who watch it.
         let may_be_nothing = matches!(

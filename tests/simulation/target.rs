@@ -10,7 +10,6 @@ use wal_sidecar::replication::target::{Committed, DatabaseKey, Page, Target, Tar
 use super::random::Random;
 use super::store::{Reply, Store};
 
-const LEASE_MS: u64 = 10_000;
 
 pub struct SimulatedTarget {
     pub store: Rc<RefCell<Store>>,
@@ -20,6 +19,7 @@ pub struct SimulatedTarget {
     /// How often of a thousand a call fails.
     pub failures: u64,
     pub watched: Vec<(Vec<u8>, u64)>,
+    pub lease_ms: u64,
 }
 
 impl SimulatedTarget {
@@ -47,7 +47,7 @@ impl Target for SimulatedTarget {
             .lease
             .is_none_or(|(holder, until)| holder == self.holder || until <= now);
         if is_free {
-            store.lease = Some((self.holder, now + LEASE_MS));
+            store.lease = Some((self.holder, now + self.lease_ms));
         }
         Ok(is_free)
     }
@@ -112,7 +112,7 @@ impl Target for SimulatedTarget {
                 }
             }
             store.checkpoints.extend(checkpoints.iter().cloned());
-            store.lease = Some((self.holder, (self.now_ms)() + LEASE_MS));
+            store.lease = Some((self.holder, (self.now_ms)() + self.lease_ms));
         }
         self.delay().await?;
         Ok(Committed::Done(refused))
@@ -138,12 +138,8 @@ impl Target for SimulatedTarget {
         Ok(values)
     }
 
-    async fn flush(
-        &mut self,
-        _database: Option<u32>,
-        _goes: &mut dyn FnMut(u32, &[u8]) -> bool,
-    ) -> Result<(), TargetError> {
-        unreachable!("the simulation does not flush")
+    async fn empty(&mut self) -> Result<bool, TargetError> {
+        Ok(false)
     }
 
     async fn scan(&mut self, place: &str) -> Result<Page, TargetError> {

@@ -37,6 +37,8 @@ pub struct WorldOptions {
     pub failures: u64,
     /// The last region begins empty, and is filled from the first one.
     pub is_filled: bool,
+    /// Clients empty their datastore now and then.
+    pub flushes: bool,
 }
 
 impl WorldOptions {
@@ -51,6 +53,7 @@ impl WorldOptions {
             cuts: random.permille(600),
             failures: *random.pick(&[0, 0, 5, 30]),
             is_filled: false,
+            flushes: random.permille(150),
         }
     }
 }
@@ -276,7 +279,9 @@ impl World {
             for (partition, offset, bytes) in records {
                 let record = decode(Bytes::from(bytes)).expect("a record");
                 let text = match &record.body {
-                    Some(v1::record::Body::Mutation(one)) if one.keys.iter().any(|k| k == key) => {
+                    Some(v1::record::Body::Mutation(one))
+                        if one.keys.is_empty() || one.keys.iter().any(|k| k == key) =>
+                    {
                         format!("{:?} final {}", one.commands[0].arguments, one.r#final)
                     }
                     Some(v1::record::Body::Outcome(one)) if one.key == key => {
@@ -298,6 +303,10 @@ impl World {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.options.flushes {
+            // What was counted is gone.
+            return Ok(());
+        }
         let store = self.regions[0].store.borrow();
         let sent: Vec<Sent> = self
             .regions
@@ -308,7 +317,7 @@ impl World {
             let Value::Text(text) = value else { continue };
             let of_key: Vec<&Sent> = sent
                 .iter()
-                .filter(|one| one.command[1] == key[..])
+                .filter(|one| one.command.get(1).is_some_and(|first| *first == key[..]))
                 .collect();
             if key.starts_with(b"count") {
                 let delta = |one: &&&Sent| -> i64 {
@@ -451,6 +460,8 @@ impl World {
                     now_ms: Rc::new(move || now() / 1000),
                     failures: if quiet.get() { 0 } else { failures },
                     watched: Vec::new(),
+                    // Others take over while clients write, or when all is quiet.
+                    lease_ms: *random.pick(&[100, 10_000]),
                 };
                 let mut driver = Driver::new(options, target, now_us() / 1000);
                 let (_send, stop) = watch::channel(false);
@@ -488,15 +499,24 @@ impl World {
         );
         let mut random = self.random.fork();
         let quiet = Rc::clone(&self.quiet);
+        let flushes = self.options.flushes;
         tokio::task::spawn_local(async move {
             while !quiet.get() {
                 let count = 1 + random.below(3);
-                let commands = (0..count).map(|_| command(&mut random)).collect();
+                let mut next = || match flushes && random.permille(10) {
+                    true => vec![Bytes::from("FLUSHALL")],
+                    false => command(&mut random),
+                };
+                let commands = (0..count).map(|_| next()).collect();
                 sidecar.write(commands).await;
                 if random.permille(300) {
                     sidecar.heartbeat().await;
                 }
                 sidecar.pause().await;
+            }
+            // Clients that don't know what became of it do it again.
+            while sidecar.store.borrow().is_flush_untold {
+                sidecar.write(vec![vec![Bytes::from("FLUSHALL")]]).await;
             }
             for _ in 0..3 {
                 tokio::time::sleep(HEARTBEAT).await;

@@ -426,6 +426,19 @@ fn streams() {
 }
 
 #[test]
+fn flush() {
+    check_all(
+        Resolve::Flush,
+        [
+            ("FLUSHALL", "+OK", Done("FLUSHALL")),
+            ("FLUSHDB ASYNC", "+OK", Done("FLUSHDB ASYNC")),
+            ("FLUSHALL", "-NOPERM no", Rejected("NOPERM no")),
+            ("FLUSHALL LATER", "-ERR syntax error", Rejected("ERR syntax error")),
+        ],
+    );
+}
+
+#[test]
 fn snapshot_unless_nothing() {
     check_all(
         Resolve::SnapshotUnlessNothing,

@@ -112,6 +112,9 @@ pub enum Resolve {
     /// approximate trimming, HGETEX, INCREX, conditional HSETEX, MSETEX and
     /// HEXPIRE ...).
     SnapshotUnlessNothing,
+    /// FLUSHALL, FLUSHDB: the command itself where the reply is no error. Not
+    /// before: who may not empty this datastore shall not empty others.
+    Flush,
 }
 
 /// What a command does to the connection it is sent on. The proxy decides on

@@ -27,16 +27,16 @@ impl<T: Target> Driver<T> {
                     break;
                 }
                 if let Some(change) = &pending.change {
-                    bytes += size(&change.body);
-                    changes += 1;
-                    chosen.push(Chosen { inlet, at });
-                    if is_flush(self, inlet, at) {
+                    if self.engine.is_flush(change) {
                         // On its own, after what was before it.
-                        if changes > 1 {
-                            chosen.pop();
+                        if chosen.is_empty() {
+                            return vec![Chosen { inlet, at }];
                         }
                         break;
                     }
+                    bytes += size(&change.body);
+                    changes += 1;
+                    chosen.push(Chosen { inlet, at });
                 }
             }
         }
@@ -45,6 +45,9 @@ impl<T: Target> Driver<T> {
     }
 
     pub(super) async fn apply(&mut self, chosen: Vec<Chosen>) -> Result<(), TargetError> {
+        if !self.flush(&chosen).await? {
+            return Ok(());
+        }
         let mut keys = self.keys_of(&chosen);
         let racing = match self.options.races_max <= self.races {
             true => self.engine.take_racing(&mut keys),
@@ -92,13 +95,6 @@ impl<T: Target> Driver<T> {
         self.engine.are_unwatched(&racing);
         for (database, key) in &racing {
             self.engine.tell_surely(*database, key, Reason::Conflict);
-        }
-        for (_, decision) in &decisions {
-            if let Some((database, version)) = decision.flush {
-                let engine = &mut self.engine;
-                let mut goes = |database: u32, key: &[u8]| engine.goes_with(version, database, key);
-                self.target.flush(database, &mut goes).await?;
-            }
         }
         let counts = self.counts(chosen);
         let checkpoints = self.checkpoints(&counts);
@@ -227,10 +223,4 @@ fn size(body: &Body) -> usize {
         }
         Body::Snapshot(snapshot) => snapshot.value.as_ref().map_or(0, |value| value.len()) + 64,
     }
-}
-
-fn is_flush<T: Target>(driver: &Driver<T>, inlet: usize, at: usize) -> bool {
-    let pending = &driver.inlets[inlet].1.queue[at];
-    let change = pending.change.as_ref();
-    change.is_some_and(|change| driver.engine.is_flush(change))
 }

@@ -424,7 +424,7 @@ impl<T: Target> Driver<T> {
     }
 
     /// The source that is not read again up to where it was applied, if any is.
-    fn behind(&self) -> Option<&str> {
+    pub(super) fn behind(&self) -> Option<&str> {
         let mut inlets = self.inlets.iter();
         let behind = inlets.find(|(feed, inlet, _)| feed.next < inlet.applied);
         behind.map(|(feed, _, _)| feed.name.as_str())

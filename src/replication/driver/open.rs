@@ -6,6 +6,10 @@ use super::*;
 /// Clocks of replicators of one region differ by less.
 const LEADERS_DIFFER_MS: u64 = 2000;
 
+/// What the replicator that led before had still to do about its last changes is
+/// not known: about those of so long.
+const RECENT_MS: u64 = 10_000;
+
 /// A partition of a source that can be read.
 pub(super) struct Opened {
     pub(super) source: Source,
@@ -18,8 +22,13 @@ pub(super) struct Opened {
 }
 
 impl<T: Target> Driver<T> {
-    /// Finds out how far it is and begins to read.
-    pub(super) async fn open(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Stop> {
+    /// Finds out how far it is and begins to read; these are the partitions of the
+    /// own journal.
+    pub(super) async fn open(
+        &mut self,
+        partitions: Vec<u32>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<Stop> {
         let checkpoints = loop {
             if *stop.borrow() {
                 return Some(Stop::Asked);
@@ -67,9 +76,12 @@ impl<T: Target> Driver<T> {
                 });
             }
         }
-        let mut own = Origin::Journal(self.options.own.clone());
-        for partition in own.partitions().await {
-            let from = own.find(partition, since).await;
+        let own = Origin::Journal(self.options.own.clone());
+        for partition in partitions {
+            let from = tokio::select! {
+                from = own.find(partition, since) => from,
+                _ = stop.changed() => return Some(Stop::Asked),
+            };
             let (region, name) = (self.options.region.clone(), self.options.region.clone());
             self.own
                 .push(self.feed(own.clone(), region, name, partition, from));
@@ -188,6 +200,11 @@ impl<T: Target> Driver<T> {
             let Some(checkpoint) = known.get(&name).and_then(|text| Checkpoint::parse(text)) else {
                 continue;
             };
+            // Somebody else has led meanwhile, and got further.
+            let last = inlet.queue.back();
+            if last.map_or(inlet.applied, |last| last.offset + 1) < checkpoint.applied {
+                return Err(TargetError::Superseded);
+            }
             let is_done =
                 |one: &&crate::replication::inlet::Pending| one.offset < checkpoint.applied;
             let done = inlet.queue.iter().take_while(is_done).count();
@@ -199,7 +216,7 @@ impl<T: Target> Driver<T> {
                     .filter_map(|one| one.change.clone())
                     .collect();
                 for change in &changes {
-                    self.engine.repeat(change);
+                    self.engine.repeat(change, None);
                 }
                 metrics.applied.increment(done as u64);
                 inlet.complete(done);
@@ -219,6 +236,10 @@ impl<T: Target> Driver<T> {
                 any = true;
                 self.note_own(at, found);
             }
+        }
+        if !self.is_read_ahead {
+            // What others did is judged by what is known of the own region.
+            return any;
         }
         let Driver {
             inlets,
@@ -285,12 +306,14 @@ fn accept(
     metrics: &SourceMetrics,
 ) {
     let region = inlet.partition.region;
+    // What was applied so late may have been followed by what nobody was told.
+    let recent = milliseconds(inlet.applied_hlc).saturating_sub(RECENT_MS) << COUNTER_BITS;
     let (copies, lost) = (inlet.copies, inlet.lost);
     for one in found {
         let hlc = one.record.hlc;
         let (applied, progress) = inlet.accept(one);
         if let Some(change) = applied {
-            engine.repeat(&change);
+            engine.repeat(&change, Some(recent));
         }
         for (of, partition, offset) in progress {
             if let Some(partition) = engine.note_progress(region, &of, partition, offset) {

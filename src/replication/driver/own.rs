@@ -28,7 +28,9 @@ impl<T: Target> Driver<T> {
     /// renewed meanwhile.
     pub(super) async fn read_ahead(&mut self) {
         let turn = Instant::now() + READ_AHEAD;
-        for (at, end) in self.ends_of_own(turn).await.into_iter().enumerate() {
+        let ends = self.ends_of_own(turn).await;
+        let is_any_unknown = ends.iter().any(Option::is_none);
+        for (at, end) in ends.into_iter().enumerate() {
             while end.is_some_and(|end| self.own[at].next < end) {
                 match tokio::time::timeout_at(turn, self.own[at].next()).await {
                     Ok(Some(found)) => {
@@ -36,19 +38,40 @@ impl<T: Target> Driver<T> {
                         self.note_own(at, found);
                     }
                     Ok(None) => break,
-                    Err(_) => {
-                        let since = *self.stalled.get_or_insert(turn);
-                        // Who can't be read is not waited for: that is told.
-                        self.is_read_ahead = CATCH_UP <= since.elapsed();
-                        return;
-                    }
+                    Err(_) => return self.has_stalled(turn),
                 }
                 if turn <= Instant::now() {
                     return;
                 }
             }
         }
-        self.is_read_ahead = true;
+        match is_any_unknown {
+            true => self.has_stalled(turn),
+            false => self.is_read_ahead = true,
+        }
+    }
+
+    /// Who can't be read is not waited for long: what is read later is told.
+    fn has_stalled(&mut self, since: Instant) {
+        let since = *self.stalled.get_or_insert(since);
+        self.is_read_ahead = CATCH_UP <= since.elapsed();
+    }
+
+    /// Whether what was applied of other regions before this one led was read
+    /// again, so that it is known how old their keys are. One that can't be read
+    /// is not waited for long.
+    pub(super) fn is_read_again(&mut self) -> bool {
+        if self.is_again {
+            return true;
+        }
+        let read = self.inlets.iter().map(|(feed, _, _)| feed.next).sum();
+        if self.again.0 != read {
+            self.again = (read, Instant::now());
+        }
+        let is_open = self.closed.is_empty() || self.is_going_without();
+        let is_read = is_open && self.behind().is_none();
+        self.is_again = is_read || CATCH_UP <= self.again.1.elapsed();
+        self.is_again
     }
 
     /// Reads the own journal to its end.

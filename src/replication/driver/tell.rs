@@ -1,12 +1,17 @@
 //! Tells all regions what a key's value is, and how far this one has come.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use super::super::engine::Due;
+use tokio::time::Instant;
+
 use super::super::target::{DatabaseKey, Target, TargetError};
-use super::super::version::Version;
-use super::Driver;
+use super::{APPEND_PAUSE, Driver};
+use crate::journal::AppendError;
 use crate::mutation::v1;
+
+/// A value that the journal has refused by itself is offered again after this.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Keys that are told at once.
 const KEYS_MAX: usize = 128;
@@ -21,11 +26,11 @@ impl<T: Target> Driver<T> {
     /// up of since is read again. If that goes on and on it is told as it is, and
     /// once more later, as after any change that comes up before the record does.
     pub(super) async fn tell_due(&mut self) -> Result<bool, TargetError> {
-        if self.engine.due.is_empty() {
+        if self.engine.due.is_empty() || Instant::now() < self.append_at {
             return Ok(false);
         }
         self.catch_up().await;
-        let due = self.engine.take_due(KEYS_MAX);
+        let due = self.engine.take_due(self.told_at_once);
         if due.is_empty() {
             return Ok(false);
         }
@@ -36,7 +41,8 @@ impl<T: Target> Driver<T> {
         let values = match self.target.read(&keys).await {
             Ok(values) => values,
             Err(error) => {
-                due.into_iter().for_each(|one| self.engine.put_back(one));
+                due.into_iter()
+                    .for_each(|one| self.engine.put_back(one, Duration::ZERO));
                 return Err(error);
             }
         };
@@ -51,10 +57,7 @@ impl<T: Target> Driver<T> {
             };
             let included = self.engine.merge_included(&one, &applied);
             let written = self.engine.written(&one);
-            let newest = match self.engine.newest(&one) {
-                known if known == Version::default() => self.engine.floor(),
-                known => known,
-            };
+            let newest = self.engine.newest(&one, self.engine.floor());
             let snapshot = v1::Snapshot {
                 key: one.key.clone(),
                 value: value.bytes,
@@ -72,13 +75,29 @@ impl<T: Target> Driver<T> {
             self.metrics.snapshot(one.reason);
             told.push(one);
         }
-        if let Err(error) = self.outlet.append().await {
-            tracing::warn!(
-                namespace = self.options.namespace, %error,
-                "the journal does not take snapshots; trying again"
-            );
-            told.into_iter()
-                .for_each(|one: Due| self.engine.put_back(one));
+        self.renew().await?;
+        let Err(error) = self.outlet.append().await else {
+            self.told_at_once = (self.told_at_once * 2).min(KEYS_MAX);
+            return Ok(true);
+        };
+        // One that is too long fails those it is with: by itself it fails alone.
+        let was_alone = self.told_at_once == 1;
+        self.told_at_once = 1;
+        let mut delay = Duration::ZERO;
+        if was_alone {
+            self.append_at = Instant::now() + APPEND_PAUSE;
+            if matches!(error, AppendError::NotAppended(_)) {
+                delay = REFUSED_PAUSE;
+            }
+            for one in &told {
+                tracing::warn!(
+                    namespace = self.options.namespace, key = %one.key.escape_ascii(), %error,
+                    "the journal does not take a key's value; trying again"
+                );
+            }
+        }
+        for one in told {
+            self.engine.put_back(one, delay);
         }
         Ok(true)
     }
@@ -92,7 +111,7 @@ impl<T: Target> Driver<T> {
         let told = &mut self.told;
         let copying = self.bootstrap.is_running();
         let is_new = *told != applied || self.bootstrap.said != Some(copying);
-        if !is_new {
+        if !is_new || Instant::now() < self.append_at {
             return;
         }
         self.told.clone_from(&applied);
@@ -101,6 +120,7 @@ impl<T: Target> Driver<T> {
         self.bootstrap.said = Some(copying);
         if let Err(error) = self.outlet.append().await {
             self.told.clear();
+            self.append_at = Instant::now() + APPEND_PAUSE;
             self.bootstrap.said = None;
             tracing::debug!(%error, "progress was not journaled");
         }

@@ -14,6 +14,7 @@ impl<T: Target> Driver<T> {
         if self.timers.progress <= now {
             self.timers.progress = now + self.options.progress_interval;
             self.tell_progress().await;
+            self.renew().await?;
         }
         if self.timers.housekeeping <= now {
             self.timers.housekeeping = now + HOUSEKEEPING;

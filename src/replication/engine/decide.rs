@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::super::keys::{KeyId, commutes};
+use super::super::keys::{KeyId, Mark, commutes};
 use super::super::policy::Mode;
-use super::super::version::{Place, Version};
+use super::super::version::{OWN, Place, Version};
 use super::{Again, COUNTED_MAX, Counted, Engine, Reason, Sabotage};
 use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{self, Kind, Operation, Operations};
@@ -47,8 +47,6 @@ pub enum Body {
 pub struct Decision {
     /// To be executed, together.
     pub commands: Vec<Command>,
-    /// Databases to be emptied of what is older; all of them, if none is given.
-    pub flush: Option<(Option<u32>, Version)>,
     /// It can't be decided before what is under way is settled.
     pub waits: bool,
     /// Operations that are older than what there is.
@@ -73,6 +71,10 @@ impl Engine {
     /// be done, comes to the same unless something newer came between.
     pub fn decide(&mut self, change: &Change) -> Decision {
         let mut decision = Decision::default();
+        if self.is_flushing() && !self.is_repeated {
+            decision.waits = true;
+            return decision;
+        }
         match &change.body {
             Body::Commands(commands) => {
                 let mut database = change.database;
@@ -102,25 +104,67 @@ impl Engine {
     }
 
     /// Notes a change that was applied before this engine knew of it. What has
-    /// come up of its keys since then may be known already.
-    pub fn repeat(&mut self, change: &Change) {
+    /// come up of its keys since then may be known already. Whether all was done
+    /// about it is not known if it is as new as `recent`: where own clients have
+    /// changed its keys since then, too, they are told.
+    pub fn repeat(&mut self, change: &Change, recent: Option<u64>) {
         self.is_repeated = true;
         let decision = self.decide(change);
         self.is_repeated = false;
         self.done(decision);
+        let made = change.version.hlc.max(change.version.snapshot);
+        if let Some(recent) = recent.filter(|recent| *recent <= made) {
+            self.do_again(change, recent);
+        }
     }
 
-    /// Whether a change empties a database.
-    pub(in super::super) fn is_flush(&self, change: &Change) -> bool {
+    fn do_again(&mut self, change: &Change, recent: u64) {
+        let is_recent =
+            |mark: &Mark| mark.place.partition.region == OWN && recent <= mark.newest.hlc;
+        let mut keys: SmallVec<[(u32, Bytes); 1]> = SmallVec::new();
+        self.each_key(change, |database, key| {
+            let state = self.keys.get(&KeyId::of(database, &key));
+            if state.is_some_and(|state| state.marks.iter().any(is_recent)) {
+                keys.push((database, key));
+            }
+        });
         let Body::Commands(commands) = &change.body else {
-            return false;
+            keys.clear();
+            return;
         };
-        let is_flush = |command: &v1::Command| {
-            let names = [&b"flushall"[..], b"flushdb", b"flush_all"];
-            let name = command.arguments.first();
-            name.is_some_and(|name| names.iter().any(|one| name.eq_ignore_ascii_case(one)))
-        };
-        commands.iter().any(is_flush)
+        if keys.is_empty() {
+            return;
+        }
+        let mut database = change.database;
+        for command in commands {
+            let arguments = &command.arguments;
+            if let Some(selected) = selected(arguments) {
+                database = selected;
+                continue;
+            }
+            let operations = self.operations_of(arguments);
+            for (index, operation) in operations.all.iter().enumerate() {
+                let key = slice_of(arguments, operation.key);
+                let is_newest = || {
+                    let state = self.keys.get(&KeyId::of(database, &key));
+                    state.is_some_and(|state| state.newest() == change.version)
+                };
+                if operation.kind == Kind::Overwrite && is_newest() {
+                    self.again_later(Again {
+                        version: change.version,
+                        command: Command {
+                            database,
+                            arguments: operations.cut(arguments, |at| at == index),
+                        },
+                        key,
+                        at: self.now,
+                    });
+                }
+            }
+        }
+        for (database, key) in keys {
+            self.tell_surely(database, &key, Reason::Overlap);
+        }
     }
 
     /// The keys of a change.
@@ -259,9 +303,10 @@ impl Engine {
         if let Some(flush) = operations.all.first().filter(|one| one.kind == Kind::Flush) {
             debug_assert!(flush.key.is_empty());
             let which = flushes(arguments, database);
-            if self.flush(which, change.version) {
-                decision.flush = Some((which, change.version));
-            }
+            self.flush(which, change.version);
+            // Emptied it was before; what this change did before that is gone.
+            let stays = |one: &Command| which.is_some_and(|which| one.database != which);
+            decision.commands.retain(stays);
             return;
         }
         let verdicts: SmallVec<[Verdict; 4]> = operations
@@ -367,31 +412,6 @@ impl Engine {
             }
             _ => {}
         }
-    }
-
-    /// Whether a flush is newer than those before; notes it.
-    pub(super) fn flush(&mut self, which: Option<u32>, version: Version) -> bool {
-        if let Some(undo) = &mut self.undo
-            && undo.flushed.is_none()
-        {
-            undo.flushed = Some(self.flushed.clone());
-        }
-        let known = self.flushed.entry(which.unwrap_or(u32::MAX)).or_default();
-        let is_newer = *known < version;
-        *known = version.max(*known);
-        is_newer
-    }
-
-    /// When a database was last emptied.
-    pub(super) fn flushed(&self, database: u32) -> Version {
-        let of = |database: u32| self.flushed.get(&database).copied().unwrap_or_default();
-        of(database).max(of(u32::MAX))
-    }
-
-    /// Whether a key is older than a flush, so that it goes with it.
-    pub fn goes_with(&self, flush: Version, database: u32, key: &[u8]) -> bool {
-        let state = self.keys.get(&KeyId::of(database, key));
-        !super::is_own_key(key) && state.is_none_or(|state| state.newest() < flush)
     }
 
     fn judge(&mut self, change: &Change, database: u32, operation: &Operation<'_>) -> Verdict {

@@ -79,6 +79,9 @@ impl Engine {
     /// The keys to tell whose time has come and whose changes are settled, so
     /// many at most. They count as being read until [`Engine::told`].
     pub(in super::super) fn take_due(&mut self, count: usize) -> Vec<Due> {
+        if self.is_flushing() {
+            return Vec::new();
+        }
         let now = self.now;
         let is_ready = |(id, due): (&KeyId, &Due)| {
             let state = self.keys.get(id);
@@ -103,13 +106,19 @@ impl Engine {
         taken
     }
 
-    /// Puts back what was taken: it could not be told.
-    pub(in super::super) fn put_back(&mut self, due: Due) {
+    /// Whether there is something to be told, or to be made again.
+    pub(in super::super) fn has_to_do(&self) -> bool {
+        !self.due.is_empty() || !self.again.is_empty()
+    }
+
+    /// Puts back what was taken: it could not be told, and is not before `delay` is
+    /// over.
+    pub(in super::super) fn put_back(&mut self, due: Due, delay: Duration) {
         let id = KeyId::of(due.database, &due.key);
         self.keys.entry(id).or_default().is_read = false;
         self.told.remove(&id);
         self.due.entry(id).or_insert(Due {
-            at: self.now + SNAPSHOT_PAUSE,
+            at: self.now + delay.max(SNAPSHOT_PAUSE),
             ..due
         });
     }
@@ -153,11 +162,13 @@ impl Engine {
         included: Included,
     ) -> Version {
         let id = KeyId::of(due.database, &due.key);
+        let flushed = self.flushed(due.database);
         let state = self.keys.entry(id).or_default();
         let newest = match state.newest() {
             known if known == Version::default() => floor,
             known => known,
         };
+        let newest = newest.max(flushed);
         let version = Version {
             snapshot: record_hlc,
             teller,
@@ -171,6 +182,9 @@ impl Engine {
 
     /// The overwrites to be applied again whose time has come.
     pub(in super::super) fn take_again(&mut self) -> Vec<Again> {
+        if self.is_flushing() {
+            return Vec::new();
+        }
         let now = self.now;
         let is_ready = |(id, again): (&KeyId, &Again)| {
             let state = self.keys.get(id);
@@ -183,6 +197,9 @@ impl Engine {
             let Some(again) = self.again.remove(&id) else {
                 continue;
             };
+            if again.version < self.flushed(again.command.database) {
+                continue;
+            }
             let newest = self.keys.get(&id).map(KeyState::newest);
             if newest == Some(again.version) {
                 self.fresh.insert(id);
@@ -214,12 +231,14 @@ impl Engine {
         })
     }
 
-    /// The newest change of a key that is to be told.
-    pub(in super::super) fn newest(&self, due: &Due) -> Version {
-        let id = KeyId::of(due.database, &due.key);
-        self.keys
-            .get(&id)
-            .map_or(Version::default(), KeyState::newest)
+    /// The newest change of a key that is to be told; of unknown ones `floor`.
+    pub(in super::super) fn newest(&self, due: &Due, floor: Version) -> Version {
+        let state = self.keys.get(&KeyId::of(due.database, &due.key));
+        let newest = match state.map_or(Version::default(), KeyState::newest) {
+            known if known == Version::default() => floor,
+            known => known,
+        };
+        newest.max(self.flushed(due.database))
     }
 
     /// When a key was last overwritten by a change.

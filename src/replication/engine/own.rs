@@ -77,19 +77,22 @@ impl Engine {
             );
             return;
         }
+        let unsettled = |id: KeyId| Unsettled {
+            writer,
+            sequence,
+            kind: Kind::Ordered,
+            element: id,
+            is_intent: true,
+            partition: place.partition.number,
+            link: mutation.link,
+            waits: mutation.waits,
+            is_touched: false,
+        };
+        let of_none = unsettled(KeyId::of(record.database, b""));
+        self.notice_flush(record.database, &mutation.commands, of_none);
         for key in &mutation.keys {
             let id = KeyId::of(record.database, key);
-            let unsettled = Unsettled {
-                writer,
-                sequence,
-                kind: Kind::Ordered,
-                element: id,
-                is_intent: true,
-                partition: place.partition.number,
-                link: mutation.link,
-                waits: mutation.waits,
-                is_touched: false,
-            };
+            let unsettled = unsettled(id);
             if self.unsettle(id, unsettled) {
                 self.tell(
                     record.database,
@@ -397,6 +400,7 @@ impl Engine {
         if kind == Kind::Counter {
             self.count(id, place, version, operation.delta);
         }
+        let is_flushing = unsettled.is_some() && self.is_flushing();
         let overlaps = unsettled.is_some_and(|(sequence, link)| {
             let element = match operation.element {
                 [] => id,
@@ -421,7 +425,7 @@ impl Engine {
             Reason::Skew
         } else if is_unstable {
             Reason::Conflict
-        } else if overlaps || is_read || is_near || self.is_late {
+        } else if overlaps || is_flushing || is_read || is_near || self.is_late {
             Reason::Overlap
         } else {
             return;

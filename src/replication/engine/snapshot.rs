@@ -73,7 +73,8 @@ impl Engine {
             .get(&id)
             .map_or(Version::default(), |one| one.written)
             // Which may be in a partition that is behind this one.
-            .max(Version::written(snapshot));
+            .max(Version::written(snapshot))
+            .max(self.flushed(database));
         // Adding nothing makes a key that is not there.
         let added = self.counters.get(&id).and_then(|counted| {
             let missing = counted

@@ -285,18 +285,14 @@ impl Target for Memcached {
     /// Empties all servers, whatever goes: memcached does not list its keys, or
     /// slowly. Keys that are newer than the flush are lost with the others, as
     /// keys of a cache may be.
-    async fn flush(
-        &mut self,
-        _database: Option<u32>,
-        _goes: &mut dyn FnMut(u32, &[u8]) -> bool,
-    ) -> Result<(), TargetError> {
+    async fn empty(&mut self) -> Result<bool, TargetError> {
         self.cache.flush_all();
         self.exchange().await?;
         self.watched
             .values_mut()
             .for_each(|one| *one = Seen::Absent);
         self.renewed_at = None;
-        Ok(())
+        Ok(true)
     }
 
     async fn scan(&mut self, place: &str) -> Result<Page, TargetError> {

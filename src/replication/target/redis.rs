@@ -103,50 +103,6 @@ impl Redis {
             }
         }
     }
-
-    async fn flush_one(
-        &mut self,
-        database: u32,
-        goes: &mut dyn FnMut(u32, &[u8]) -> bool,
-    ) -> Result<(), TargetError> {
-        let mut cursor = Bytes::from_static(b"0");
-        let mut number = itoa::Buffer::new();
-        let database_name = number.format(database).as_bytes().to_vec();
-        loop {
-            let client = self.client().await?;
-            client.push(&[b"SELECT", &database_name]);
-            client.push(&[b"SCAN", &cursor, b"COUNT", SCAN_COUNT]);
-            client.push(&[b"SELECT", b"0"]);
-            let replies = self.exchange().await?;
-            let found = elements(&replies[1]).unwrap_or_default();
-            let [next, keys] = &found[..] else {
-                return Err(self.unexpected(&replies[1]));
-            };
-            cursor = text(next).unwrap_or_else(|| Bytes::from_static(b"0"));
-            let keys: Vec<Bytes> = elements(keys).unwrap_or_default();
-            let keys: Vec<Bytes> = keys.iter().filter_map(text).collect();
-            let going: Vec<&[u8]> = keys
-                .iter()
-                .map(|key| &key[..])
-                .filter(|key| goes(database, key))
-                .collect();
-            if !going.is_empty() {
-                let mut unlink: Vec<&[u8]> = vec![b"UNLINK"];
-                unlink.extend(going);
-                let client = self.client().await?;
-                client.push(&[b"SELECT", &database_name]);
-                client.push(&unlink);
-                client.push(&[b"SELECT", b"0"]);
-                let replies = self.exchange().await?;
-                if error(&replies[1]).is_some() {
-                    return Err(self.unexpected(&replies[1]));
-                }
-            }
-            if &cursor[..] == b"0" {
-                return Ok(());
-            }
-        }
-    }
 }
 
 /// Pushes commands that are for the databases given with them; the connection
@@ -275,9 +231,9 @@ impl Target for Redis {
         }
         match replies.last().and_then(text) {
             Some(found) if found == holder => Ok(()),
-            // It ran out while nobody else was there.
+            // It ran out. Somebody else may have been there meanwhile.
             None => match self.lead().await? {
-                true => Err(TargetError::Busy("the lease had run out".to_owned())),
+                true => Err(TargetError::Away("the lease had run out".to_owned())),
                 false => Err(TargetError::Superseded),
             },
             Some(_) => Err(TargetError::Superseded),
@@ -378,19 +334,8 @@ impl Target for Redis {
         Ok(values)
     }
 
-    async fn flush(
-        &mut self,
-        database: Option<u32>,
-        goes: &mut dyn FnMut(u32, &[u8]) -> bool,
-    ) -> Result<(), TargetError> {
-        let databases = match database {
-            Some(database) => vec![database],
-            None => self.databases().await?.into_keys().collect(),
-        };
-        for database in databases {
-            self.flush_one(database, goes).await?;
-        }
-        Ok(())
+    async fn empty(&mut self) -> Result<bool, TargetError> {
+        Ok(false)
     }
 
     async fn scan(&mut self, place: &str) -> Result<Page, TargetError> {

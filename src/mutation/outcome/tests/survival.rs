@@ -6,7 +6,7 @@ use super::NOW;
 use crate::mutation::{Journaled, resolve};
 use crate::protocol::resp::commands::{Effect, Resolve};
 
-const KINDS: [Resolve; 19] = [
+const KINDS: [Resolve; 20] = [
     Resolve::Conditional,
     Resolve::Set,
     Resolve::Expire,
@@ -26,6 +26,7 @@ const KINDS: [Resolve; 19] = [
     Resolve::Migrate,
     Resolve::DeleteIf,
     Resolve::SnapshotUnlessNothing,
+    Resolve::Flush,
 ];
 
 /// Every kind has an outcome, whatever it is given.

@@ -1,9 +1,9 @@
 //! The server itself.
 
-use super::super::Control;
-use super::super::Effect::{Opaque, Verbatim};
+use super::super::Effect::{Opaque, Resolved, Verbatim};
 use super::super::keys::{NONE, ONE, SECOND};
 use super::super::specification::Row;
+use super::super::{Control, Resolve};
 
 pub(super) const ROWS: &[Row] = &[
     Row::container("ACL", -2),
@@ -44,8 +44,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::read("DBSIZE", 1, NONE),
     Row::other("DEBUG", -2),
     Row::other("FAILOVER", -1),
-    Row::write("FLUSHALL", -1, NONE, Verbatim),
-    Row::write("FLUSHDB", -1, NONE, Verbatim),
+    Row::write("FLUSHALL", -1, NONE, Resolved(Resolve::Flush)),
+    Row::write("FLUSHDB", -1, NONE, Resolved(Resolve::Flush)),
     Row::container("HOTKEYS", -2),
     Row::other("HOTKEYS GET", -2),
     Row::other("HOTKEYS HELP", 2),

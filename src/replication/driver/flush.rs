@@ -1,0 +1,93 @@
+//! Empties databases, page by page: own clients go on meanwhile.
+
+use bytes::Bytes;
+
+use super::super::engine::{Command, is_own_key};
+use super::super::target::{Committed, DatabaseKey, Target, TargetError};
+use super::super::version::Version;
+use super::{Chosen, Driver, WAIT};
+
+impl<T: Target> Driver<T> {
+    /// Deletes what goes with a change that is a flush, which is chosen alone;
+    /// false if that can't be done yet.
+    pub(super) async fn flush(&mut self, chosen: &[Chosen]) -> Result<bool, TargetError> {
+        let [one] = chosen else {
+            return Ok(true);
+        };
+        let pending = &self.inlets[one.inlet].1.queue[one.at];
+        let Some(change) = pending.change.as_ref().filter(|one| self.engine.is_flush(one)) else {
+            return Ok(true);
+        };
+        let change = change.clone();
+        self.catch_up().await;
+        if self.engine.is_flushing() {
+            tokio::time::sleep(WAIT).await;
+            return Ok(false);
+        }
+        for which in self.engine.flushes_of(&change) {
+            self.flush_one(which, change.version).await?;
+        }
+        Ok(true)
+    }
+
+    async fn flush_one(&mut self, which: Option<u32>, version: Version) -> Result<(), TargetError> {
+        if self.target.empty().await? {
+            return Ok(());
+        }
+        let mut place = String::new();
+        loop {
+            let page = self.target.scan(&place).await?;
+            let is_meant = |(database, key): &DatabaseKey| {
+                which.is_none_or(|which| which == *database) && !is_own_key(key)
+            };
+            let keys: Vec<DatabaseKey> = page.keys.into_iter().filter(is_meant).collect();
+            self.flush_page(&keys, version).await?;
+            self.renew().await?;
+            match page.next {
+                Some(next) => place = next,
+                None => break,
+            }
+        }
+        self.engine.tell_unsettled();
+        Ok(())
+    }
+
+    async fn flush_page(
+        &mut self,
+        keys: &[DatabaseKey],
+        version: Version,
+    ) -> Result<(), TargetError> {
+        loop {
+            let going = self.going(keys, version);
+            if going.is_empty() {
+                break;
+            }
+            self.target.watch(&going).await?;
+            // What own clients have done is newer.
+            self.catch_up().await;
+            let delete = |(database, key): DatabaseKey| Command {
+                database,
+                arguments: vec![Bytes::from_static(b"UNLINK"), key],
+            };
+            let commands: Vec<Command> = self
+                .going(keys, version)
+                .into_iter()
+                .map(delete)
+                .collect();
+            match self.target.commit(&commands, &[]).await? {
+                Committed::Done(_) => break,
+                Committed::Raced => self.metrics.races.increment(1),
+                Committed::Refused(_, reason) => return Err(TargetError::Busy(reason)),
+            }
+        }
+        for (database, key) in keys {
+            self.engine.outlives(version, *database, key);
+        }
+        Ok(())
+    }
+
+    fn going(&self, keys: &[DatabaseKey], version: Version) -> Vec<DatabaseKey> {
+        let goes = |(database, key): &&DatabaseKey| self.engine.goes_with(version, *database, key);
+        keys.iter().filter(goes).cloned().collect()
+    }
+}
