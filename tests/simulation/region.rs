@@ -148,7 +148,8 @@ impl Sidecar {
             match outcome {
                 Some(outcome) => {
                     self.tell(sequence, key_of(&command), &outcome).await;
-                    self.store.borrow_mut().is_flush_untold &= command[0] != b"FLUSHALL"[..];
+                    self.store.borrow_mut().flushes_untold -=
+                        u64::from(command[0] == b"FLUSHALL"[..]);
                 }
                 None => self.writer.settle(sequence),
             }

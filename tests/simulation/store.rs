@@ -32,8 +32,8 @@ pub struct Store {
     pub asked: Option<String>,
     /// Who leads, and until when (virtual milliseconds).
     pub lease: Option<(u64, u64)>,
-    /// It was emptied, and nobody was told.
-    pub is_flush_untold: bool,
+    /// How often it was emptied without anybody being told.
+    pub flushes_untold: u64,
 }
 
 const WRONG_TYPE: &str = "WRONGTYPE";
@@ -55,7 +55,7 @@ impl Store {
     fn execute_quietly(&mut self, arguments: &[Bytes]) -> Reply {
         let name = String::from_utf8_lossy(&arguments[0]).to_uppercase();
         if name == "FLUSHALL" {
-            self.is_flush_untold = true;
+            self.flushes_untold += 1;
             for (key, _) in std::mem::take(&mut self.keys) {
                 *self.changes.entry(key).or_insert(0) += 1;
             }

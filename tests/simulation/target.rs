@@ -73,7 +73,7 @@ impl Target for SimulatedTarget {
         self.delay().await?;
         if !self.is_leading() {
             return match self.lead().await? {
-                true => Err(TargetError::Busy("the lease had run out".to_owned())),
+                true => Err(TargetError::Away("the lease had run out".to_owned())),
                 false => Err(TargetError::Superseded),
             };
         }

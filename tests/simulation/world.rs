@@ -284,7 +284,7 @@ impl World {
                     {
                         format!("{:?} final {}", one.commands[0].arguments, one.r#final)
                     }
-                    Some(v1::record::Body::Outcome(one)) if one.key == key => {
+                    Some(v1::record::Body::Outcome(one)) if one.key.is_empty() || one.key == key => {
                         format!("outcome of {} {:?}", one.of_sequence, one.result)
                     }
                     Some(v1::record::Body::Snapshot(one)) if one.key == key => format!(
@@ -515,8 +515,13 @@ impl World {
                 sidecar.pause().await;
             }
             // Clients that don't know what became of it do it again.
-            while sidecar.store.borrow().is_flush_untold {
+            while sidecar.store.borrow().flushes_untold > 0 {
+                let before = sidecar.store.borrow().flushes_untold;
                 sidecar.write(vec![vec![Bytes::from("FLUSHALL")]]).await;
+                let mut store = sidecar.store.borrow_mut();
+                if store.flushes_untold <= before {
+                    store.flushes_untold = 0;
+                }
             }
             for _ in 0..3 {
                 tokio::time::sleep(HEARTBEAT).await;

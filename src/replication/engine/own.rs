@@ -385,6 +385,7 @@ impl Engine {
     ) {
         let id = KeyId::of(database, key);
         let kind = operation.kind;
+        let is_flushed = version < self.flushed(database);
         let Engine { keys, writers, .. } = self;
         let state = keys.entry(id).or_default();
         if unsettled.is_some() {
@@ -393,7 +394,7 @@ impl Engine {
         let is_read = state.is_read;
         let newer = state.newer_than(place.partition, version);
         let is_older = version < state.overwritten && version.writer != state.overwritten.writer;
-        let is_behind = is_older || !commutes(kind, newer.all);
+        let is_behind = is_older || is_flushed || !commutes(kind, newer.all);
         let is_near = state.marks.iter().any(|mark| is_near(mark, place, version));
         let is_unstable = self.is_unstable_under(id, place, kind);
         self.note(id, place, version, operation);
