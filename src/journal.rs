@@ -411,6 +411,15 @@ enum ReaderSource {
 }
 
 impl Reader {
+    /// One whose reads never wait for brokers: what is durable and has not arrived
+    /// is not there yet.
+    pub fn never_waiting(mut self) -> Reader {
+        if let ReaderSource::Kafka(reader) = &mut self.0 {
+            reader.never_wait();
+        }
+        self
+    }
+
     /// Puts the next records into `into`, in place of what it holds: at least
     /// one, and more while their bytes are below `bytes_max`. None where the
     /// reader is at the end of what is durable. May block on the disk.

@@ -37,6 +37,7 @@ const NOT_SCALAR: &[&str] = &[
     "log",
     "name",
     "prefix",
+    "replica",
     "kafka",
     "properties",
 ];

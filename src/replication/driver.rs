@@ -64,6 +64,9 @@ const WRITER_SILENCE: Duration = Duration::from_secs(5);
 /// The lease is renewed, and what nobody needs is forgotten, this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
+/// Gauges are set this often.
+const MEASURE: Duration = Duration::from_millis(100);
+
 /// Progress that came without a transaction is committed after this.
 const CHECKPOINT: Duration = Duration::from_secs(1);
 
@@ -173,6 +176,7 @@ struct Timers {
     progress: Instant,
     housekeeping: Instant,
     checkpoint: Instant,
+    measure: Instant,
 }
 
 impl<T: Target> Driver<T> {
@@ -236,6 +240,7 @@ impl<T: Target> Driver<T> {
                 progress: now,
                 housekeeping: now,
                 checkpoint: now,
+                measure: now,
             },
             backoff: BACKOFF,
             options,
@@ -261,6 +266,7 @@ impl<T: Target> Driver<T> {
         self.metrics.leading.set(1.0);
         let ended = self.lead(partitions, &mut stop).await;
         self.metrics.leading.set(0.0);
+        self.measure_nothing();
         if ended != Stop::Superseded {
             self.finish().await;
         }

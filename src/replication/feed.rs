@@ -333,7 +333,8 @@ async fn read(
     problem: Problem,
     (cursor, needed): (Cursor, Rc<Cell<Offset>>),
 ) {
-    let mut reader = journal.reader_of(partition, from);
+    // A replicator has one thread.
+    let mut reader = journal.reader_of(partition, from).never_waiting();
     let mut batch = ReadBatch::default();
     loop {
         cursor.advance(needed.get());
@@ -349,7 +350,7 @@ async fn read(
             }
             Err(ReadError::Removed { first }) => {
                 tell_removed(reader.position(), first);
-                reader = journal.reader_of(partition, first);
+                reader = journal.reader_of(partition, first).never_waiting();
             }
             Err(error) => {
                 note_problem(&problem, error.to_string());

@@ -10,7 +10,6 @@ use wal_sidecar::replication::target::{Committed, DatabaseKey, Page, Target, Tar
 use super::random::Random;
 use super::store::{Reply, Store};
 
-
 pub struct SimulatedTarget {
     pub store: Rc<RefCell<Store>>,
     pub random: Random,

@@ -284,7 +284,9 @@ impl World {
                     {
                         format!("{:?} final {}", one.commands[0].arguments, one.r#final)
                     }
-                    Some(v1::record::Body::Outcome(one)) if one.key.is_empty() || one.key == key => {
+                    Some(v1::record::Body::Outcome(one))
+                        if one.key.is_empty() || one.key == key =>
+                    {
                         format!("outcome of {} {:?}", one.of_sequence, one.result)
                     }
                     Some(v1::record::Body::Snapshot(one)) if one.key == key => format!(

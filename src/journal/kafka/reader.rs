@@ -34,6 +34,8 @@ pub(in super::super) struct KafkaReader {
     options: KafkaOptions,
     partition: u32,
     position: Offset,
+    /// Whether a read waits for durable records that have not arrived.
+    waits: bool,
     consumer: Option<BaseConsumer<Reading>>,
     /// The record that comes next, where it was looked at.
     next: Option<OwnedMessage>,
@@ -63,6 +65,7 @@ impl KafkaReader {
             options: options.clone(),
             partition,
             position,
+            waits: true,
             consumer: None,
             next: None,
             failure: None,
@@ -70,11 +73,17 @@ impl KafkaReader {
         }
     }
 
+    /// From now on no read waits: it is ready when records have arrived.
+    pub(in super::super) fn never_wait(&mut self) {
+        self.waits = false;
+    }
+
     pub(in super::super) fn position(&self) -> Offset {
         self.position
     }
 
-    /// Blocks while there are durable records that have not arrived.
+    /// Blocks while there are durable records that have not arrived, unless it
+    /// never waits.
     pub(in super::super) fn next_batch(
         &mut self,
         into: &mut ReadBatch,
@@ -85,7 +94,7 @@ impl KafkaReader {
         }
         let deadline = Instant::now() + self.options.timeout;
         while into.bytes() < bytes_max {
-            let patience = match into.is_empty() && self.position < self.end() {
+            let patience = match self.waits && into.is_empty() && self.position < self.end() {
                 true => LOOK,
                 false => Duration::ZERO,
             };
@@ -114,7 +123,8 @@ impl KafkaReader {
                 Err(error) => self.failure = Some(error),
             }
         }
-        if self.next.is_some() || self.failure.is_some() || self.position < self.end() {
+        let has_some = self.next.is_some() || self.failure.is_some();
+        if has_some || self.waits && self.position < self.end() {
             return Poll::Ready(true);
         }
         match is_closed {

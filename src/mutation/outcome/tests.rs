@@ -433,7 +433,11 @@ fn flush() {
             ("FLUSHALL", "+OK", Done("FLUSHALL")),
             ("FLUSHDB ASYNC", "+OK", Done("FLUSHDB ASYNC")),
             ("FLUSHALL", "-NOPERM no", Rejected("NOPERM no")),
-            ("FLUSHALL LATER", "-ERR syntax error", Rejected("ERR syntax error")),
+            (
+                "FLUSHALL LATER",
+                "-ERR syntax error",
+                Rejected("ERR syntax error"),
+            ),
         ],
     );
 }

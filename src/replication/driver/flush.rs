@@ -15,7 +15,11 @@ impl<T: Target> Driver<T> {
             return Ok(true);
         };
         let pending = &self.inlets[one.inlet].1.queue[one.at];
-        let Some(change) = pending.change.as_ref().filter(|one| self.engine.is_flush(one)) else {
+        let Some(change) = pending
+            .change
+            .as_ref()
+            .filter(|one| self.engine.is_flush(one))
+        else {
             return Ok(true);
         };
         let change = change.clone();
@@ -69,11 +73,8 @@ impl<T: Target> Driver<T> {
                 database,
                 arguments: vec![Bytes::from_static(b"UNLINK"), key],
             };
-            let commands: Vec<Command> = self
-                .going(keys, version)
-                .into_iter()
-                .map(delete)
-                .collect();
+            let commands: Vec<Command> =
+                self.going(keys, version).into_iter().map(delete).collect();
             match self.target.commit(&commands, &[]).await? {
                 Committed::Done(_) => break,
                 Committed::Raced => self.metrics.races.increment(1),

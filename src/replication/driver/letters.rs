@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::engine::{Body, Change, Command};
+use super::super::engine::{Body, Change, Command, Reason};
 use super::super::letters::Decision;
 use super::super::target::{Committed, Target, TargetError};
 use super::super::version::{Partition, Version};
@@ -43,6 +43,10 @@ impl<T: Target> Driver<T> {
         let keys = self
             .engine
             .keys_of_command(command.database, &command.arguments);
+        // Where the two changes commute no region else would find that.
+        for (database, key) in &keys {
+            self.engine.tell_surely(*database, key, Reason::Conflict);
+        }
         let keys: Vec<Bytes> = keys.into_iter().map(|(_, key)| key).collect();
         self.keep_conflict(one, &keys).await;
     }

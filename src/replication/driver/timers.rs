@@ -23,7 +23,10 @@ impl<T: Target> Driver<T> {
             self.look_for_requests().await?;
             self.forget();
         }
-        self.measure();
+        if self.timers.measure <= now {
+            self.timers.measure = now + MEASURE;
+            self.measure();
+        }
         Ok(())
     }
 
@@ -31,10 +34,10 @@ impl<T: Target> Driver<T> {
     /// away are not known, so nothing is forgotten until there is too much.
     pub(super) fn forget(&mut self) {
         let is_full = self.options.key_versions_max < self.engine.keys.len();
+        self.heed_progress();
         if !self.closed.is_empty() && !is_full {
             return;
         }
-        self.heed_progress();
         let oldest = milliseconds(self.oldest()).min(self.now_ms());
         self.engine
             .forget(oldest.saturating_sub(self.options.remembered_ms) << COUNTER_BITS);
@@ -95,18 +98,51 @@ impl<T: Target> Driver<T> {
         }
     }
 
-    pub(super) fn measure(&self) {
+    /// Of each source, all partitions together.
+    fn measure(&self) {
         let now_ms = self.now_ms();
-        for (feed, inlet, metrics) in &self.inlets {
+        let mut sources: HashMap<&str, Measured> = HashMap::new();
+        for (feed, inlet, _) in &self.inlets {
+            let source = sources.entry(&feed.name).or_default();
             let hlc_ms = milliseconds(inlet.hlc());
             if hlc_ms > 0 {
-                metrics.lag.set(now_ms.saturating_sub(hlc_ms) as f64 / 1e3);
-                metrics.skew.set(hlc_ms.saturating_sub(now_ms) as f64 / 1e3);
+                source.lag_ms = source.lag_ms.max(now_ms.saturating_sub(hlc_ms));
+                source.skew_ms = source.skew_ms.max(hlc_ms.saturating_sub(now_ms));
             }
-            metrics.lag_records.set(inlet.queue.len() as f64);
-            metrics
-                .up
-                .set(f64::from(u8::from(feed.problem().is_none())));
+            source.records += inlet.queue.len();
+            source.is_down |= feed.problem().is_some();
+        }
+        // Other journals of the own region.
+        let own = self.own.iter();
+        for feed in own.filter(|feed| feed.name != self.options.region) {
+            sources.entry(&feed.name).or_default().is_down |= feed.problem().is_some();
+        }
+        for (name, found) in sources {
+            let metrics = self.metrics.source(name);
+            metrics.lag.set(found.lag_ms as f64 / 1e3);
+            metrics.skew.set(found.skew_ms as f64 / 1e3);
+            metrics.lag_records.set(found.records as f64);
+            metrics.up.set(f64::from(u8::from(!found.is_down)));
         }
     }
+
+    /// Who stands by is not behind.
+    pub(super) fn measure_nothing(&self) {
+        for source in &self.options.sources {
+            let metrics = self.metrics.source(&source.name);
+            metrics.up.set(1.0);
+            for gauge in [metrics.lag, metrics.skew, metrics.lag_records] {
+                gauge.set(0.0);
+            }
+        }
+    }
+}
+
+/// What is measured of a source.
+#[derive(Default)]
+struct Measured {
+    lag_ms: u64,
+    skew_ms: u64,
+    records: usize,
+    is_down: bool,
 }
