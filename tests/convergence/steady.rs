@@ -222,6 +222,40 @@ fn a_broker_that_was_killed_and_is_back_is_read_again() {
     quiet(&world);
 }
 
+/// A flush that the own datastore refused empties no other one. One that it has
+/// executed deletes what is older there, and nothing that clients write meanwhile.
+#[test]
+fn a_flush_deletes_what_is_older() {
+    const KEYS: usize = 20_000;
+    let world = World::local(2);
+    world.regions.iter().for_each(wait_until_led);
+    let mut clients: Vec<Client> = world
+        .regions
+        .iter()
+        .map(|one| one.sidecars[0].client())
+        .collect();
+    let set = |index: usize| words(&format!("SET old:{index} {index}"));
+    send(&mut clients[0], (0..KEYS).map(set), Some("+OK\r\n"));
+    dataset::until_equal(&world, &[]);
+    let refused = clients[0].command(&["FLUSHALL", "LATER"]);
+    assert!(refused.starts_with(b"-ERR"), "{}", refused.escape_ascii());
+    dataset::until_equal(&world, &[]);
+    assert_eq!(dataset::read(&world.regions[1].redis).len(), KEYS);
+
+    send(
+        &mut clients[0],
+        std::iter::once(words("FLUSHALL")),
+        Some("+OK\r\n"),
+    );
+    // Some of them are keys that are about to be deleted.
+    let again = |index: usize| words(&format!("SET old:{} new", index * 7));
+    send(&mut clients[1], (0..KEYS / 7).map(again), Some("+OK\r\n"));
+    dataset::until_equal(&world, &[]);
+    let found = dataset::read(&world.regions[0].redis);
+    assert_eq!(found.len(), KEYS / 7);
+    quiet(&world);
+}
+
 /// The replicator that takes over reads the same journals at other addresses, and
 /// applies nothing again.
 #[test]
