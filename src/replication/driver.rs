@@ -46,6 +46,9 @@ use open::Opened;
 /// Changes that wait to be applied, of one partition.
 const QUEUE_MAX: usize = 8192;
 
+/// Bytes of them, about.
+const QUEUE_BYTES: usize = 64 << 20;
+
 /// Bytes of values that one transaction has, about.
 const BATCH_BYTES: usize = 4 << 20;
 

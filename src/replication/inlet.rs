@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use bytes::Bytes;
+
 use super::checkpoint::Checkpoint;
 use super::engine::{Body, Change};
 use super::feed::Found;
 use super::version::{Partition, Version};
 use crate::journal::Offset;
+use crate::mutation::clock::COUNTER_BITS;
 use crate::mutation::v1::{self, outcome::Result, record};
 use copying::Copying;
 
@@ -15,6 +18,13 @@ mod copying;
 
 /// Mutations whose outcome is waited for.
 const INTENTS_MAX: usize = 100_000;
+
+/// An outcome that is so late won't come: the sidecar died, and its region has
+/// told the keys.
+const INTENT_MS: u64 = 10 * 60_000;
+
+/// How often it is looked for such.
+const LOOK_MS: u64 = 60_000;
 
 /// So far may a restart go back for a mutation whose outcome is waited for.
 const GO_BACK_MAX: Offset = 1_000_000;
@@ -32,6 +42,8 @@ pub struct Pending {
     pub change: Option<Change>,
     /// Its record, to be kept where it can't be applied.
     pub record: v1::Record,
+    /// About how long that is.
+    bytes: usize,
 }
 
 /// See the module.
@@ -53,6 +65,10 @@ pub struct Inlet {
     /// The same, of what is applied.
     done: BTreeMap<u64, u64>,
     intents: HashMap<(u64, u64), (u64, Offset)>,
+    /// When it was last looked for old ones, by their clocks.
+    looked: u64,
+    /// About how many bytes wait to be applied.
+    pub bytes: usize,
     /// Whether its region is being copied to this one.
     pub(super) copying: Copying,
     is_dirty: bool,
@@ -82,6 +98,8 @@ impl Inlet {
             seen: HashMap::new(),
             done: checkpoint.writers.iter().copied().collect(),
             intents: HashMap::new(),
+            looked: 0,
+            bytes: 0,
             copying: Copying::default(),
             is_dirty: false,
             dedupes: true,
@@ -129,6 +147,7 @@ impl Inlet {
             // Its outcome will tell all.
             Some(record::Body::Mutation(mutation)) if mutation.waits => None,
             Some(record::Body::Mutation(_)) => {
+                self.forget_intents(record.hlc);
                 if self.intents.len() < INTENTS_MAX {
                     self.intents.insert(writer, (record.hlc, offset));
                 }
@@ -179,6 +198,16 @@ impl Inlet {
         (None, progress)
     }
 
+    /// Forgets mutations whose outcome won't come any more.
+    fn forget_intents(&mut self, hlc: u64) {
+        if hlc < self.looked.saturating_add(LOOK_MS << COUNTER_BITS) {
+            return;
+        }
+        self.looked = hlc;
+        let oldest = hlc.saturating_sub(INTENT_MS << COUNTER_BITS);
+        self.intents.retain(|_, (made, _)| oldest <= *made);
+    }
+
     /// What is missing and was not declared is lost, once its writer calls it
     /// settled.
     fn count_lost(&mut self, record: &v1::Record) {
@@ -210,7 +239,10 @@ impl Inlet {
             true => record.clone(),
             false => v1::Record::default(),
         };
+        let bytes = size(&kept);
+        self.bytes += bytes;
         self.queue.push_back(Pending {
+            bytes,
             offset,
             hlc: record.hlc,
             writer: (record.writer, record.sequence),
@@ -222,6 +254,7 @@ impl Inlet {
     /// Notes that what stands first is done, so many; removes it.
     pub fn complete(&mut self, count: usize) {
         for pending in self.queue.drain(..count) {
+            self.bytes -= pending.bytes;
             self.applied = pending.offset + 1;
             self.applied_hlc = self.applied_hlc.max(pending.hlc);
             let done = self.done.entry(pending.writer.0).or_insert(0);
@@ -268,5 +301,70 @@ impl Inlet {
     /// where all are.
     pub fn hlc(&self) -> u64 {
         self.queue.front().map_or(self.applied_hlc, |one| one.hlc)
+    }
+}
+
+fn size(record: &v1::Record) -> usize {
+    let of = |commands: &[v1::Command]| -> usize {
+        let arguments = commands.iter().flat_map(|one| &one.arguments);
+        arguments.map(Bytes::len).sum()
+    };
+    match &record.body {
+        Some(record::Body::Mutation(mutation)) => of(&mutation.commands),
+        Some(record::Body::Outcome(outcome)) => match &outcome.result {
+            Some(Result::Effects(effects)) => of(&effects.commands),
+            _ => 0,
+        },
+        Some(record::Body::Snapshot(snapshot)) => snapshot.value.as_ref().map_or(0, Bytes::len),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::version::RegionId;
+
+    fn mutation(sequence: u64, ms: u64, is_final: bool) -> Found {
+        let command = v1::Command {
+            arguments: vec![Bytes::from("SET"), Bytes::from("k"), Bytes::from("v")],
+        };
+        let mutation = v1::Mutation {
+            commands: vec![command],
+            keys: vec![Bytes::from("k")],
+            r#final: is_final,
+            ..Default::default()
+        };
+        Found {
+            offset: sequence,
+            record: v1::Record {
+                hlc: ms << COUNTER_BITS,
+                writer: 7,
+                sequence,
+                body: Some(record::Body::Mutation(mutation)),
+                ..Default::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_waits_is_counted_and_old_intents_are_forgotten() {
+        let partition = Partition {
+            region: RegionId(1),
+            number: 0,
+        };
+        let mut inlet = Inlet::new(partition, &Checkpoint::default());
+        inlet.accept(mutation(1, 1000, false));
+        inlet.accept(mutation(2, 2000, true));
+        assert_eq!(inlet.bytes, "SETkv".len());
+        inlet.complete(2);
+        assert_eq!(inlet.bytes, 0);
+        let resume = |inlet: &Inlet| inlet.checkpoint_after(0).resume;
+        assert_eq!(resume(&inlet), 1);
+        for (sequence, ms) in [(3, INTENT_MS), (4, 2 * INTENT_MS)] {
+            inlet.accept(mutation(sequence, ms, false));
+        }
+        inlet.complete(2);
+        assert_eq!(resume(&inlet), 3);
     }
 }

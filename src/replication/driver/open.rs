@@ -248,7 +248,7 @@ impl<T: Target> Driver<T> {
             ..
         } = self;
         for (feed, inlet, metrics) in inlets.iter_mut() {
-            while inlet.queue.len() < QUEUE_MAX {
+            while inlet.queue.len() < QUEUE_MAX && inlet.bytes < QUEUE_BYTES {
                 let Some(found) = feed.try_next() else {
                     break;
                 };
