@@ -5,7 +5,7 @@
 use crate::journal::Offset;
 
 /// Writers that are remembered. Copies of a record come soon after it.
-const WRITERS_MAX: usize = 64;
+pub(super) const WRITERS_MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Checkpoint {
     pub resume: Offset,
     /// The greatest clock among what is applied.
     pub hlc: u64,
-    /// The newest sequence of each writer.
+    /// The newest sequence of each writer, those first that were applied last.
     pub writers: Vec<(u64, u64)>,
 }
 
@@ -29,11 +29,7 @@ impl Checkpoint {
             hlc,
             writers,
         } = self;
-        // Which are the newest is not known; the greatest sequences are likely.
-        let mut writers = writers.clone();
-        writers.sort_by_key(|(_, sequence)| std::cmp::Reverse(*sequence));
-        writers.truncate(WRITERS_MAX);
-        let each = writers.iter();
+        let each = writers.iter().take(WRITERS_MAX);
         let writers: Vec<String> = each
             .map(|(writer, sequence)| format!("{writer:016x}:{sequence}"))
             .collect();

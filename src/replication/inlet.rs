@@ -1,7 +1,7 @@
 //! One partition of another region's journal: which changes there are to apply,
 //! in which order, and how far it has been done.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -13,18 +13,23 @@ use crate::journal::Offset;
 use crate::mutation::clock::COUNTER_BITS;
 use crate::mutation::v1::{self, outcome::Result, record};
 use copying::Copying;
+use done::Done;
 
 mod copying;
+mod done;
 
 /// Mutations whose outcome is waited for.
 const INTENTS_MAX: usize = 100_000;
 
-/// An outcome that is so late won't come: the sidecar died, and its region has
-/// told the keys.
+/// The outcome of a mutation that is so old won't come where its writer was not
+/// heard of since, or says that it is settled: its region has told the keys.
 const INTENT_MS: u64 = 10 * 60_000;
 
 /// How often it is looked for such.
 const LOOK_MS: u64 = 60_000;
+
+/// What an argument takes beside its bytes, in a change and in its record.
+const ARGUMENT_BYTES: usize = 2 * size_of::<Bytes>();
 
 /// So far may a restart go back for a mutation whose outcome is waited for.
 const GO_BACK_MAX: Offset = 1_000_000;
@@ -46,6 +51,17 @@ pub struct Pending {
     bytes: usize,
 }
 
+/// What was read of a writer.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Its newest sequence.
+    sequence: u64,
+    /// What it says is settled.
+    settled_through: u64,
+    /// The greatest clock.
+    hlc: u64,
+}
+
 /// See the module.
 pub struct Inlet {
     /// Which it is.
@@ -60,12 +76,11 @@ pub struct Inlet {
     pub copies: u64,
     /// Not before this offset is anything applied: it was, before a restart.
     begin: Offset,
-    /// The newest sequence of each writer that was read.
-    seen: HashMap<u64, u64>,
-    /// The same, of what is applied.
-    done: BTreeMap<u64, u64>,
+    seen: HashMap<u64, Seen>,
+    done: Done,
+    /// Mutations whose outcome is waited for: their clocks, and where they are.
     intents: HashMap<(u64, u64), (u64, Offset)>,
-    /// When it was last looked for old ones, by their clocks.
+    /// What the clock was when it was last looked for old ones.
     looked: u64,
     /// About how many bytes wait to be applied.
     pub bytes: usize,
@@ -96,7 +111,7 @@ impl Inlet {
             copies: 0,
             begin: checkpoint.applied,
             seen: HashMap::new(),
-            done: checkpoint.writers.iter().copied().collect(),
+            done: Done::of(checkpoint),
             intents: HashMap::new(),
             looked: 0,
             bytes: 0,
@@ -114,28 +129,24 @@ impl Inlet {
     pub fn accept(&mut self, found: Found) -> (Option<Change>, Progress) {
         let Found { offset, record } = found;
         let writer = (record.writer, record.sequence);
-        let seen = self.seen.entry(record.writer).or_insert(0);
-        if record.sequence <= *seen && self.dedupes {
+        let seen = self.seen.entry(record.writer).or_default();
+        seen.settled_through = record.settled_through.max(seen.settled_through);
+        seen.hlc = record.hlc.max(seen.hlc);
+        if record.sequence <= seen.sequence && self.dedupes {
             self.copies += 1;
-            self.push(offset, &record, None);
+            self.push(offset, record, None);
             return (None, Vec::new());
         }
-        let expected = *seen + 1;
+        let expected = seen.sequence + 1;
         if self.is_alone && 1 < expected && expected < record.sequence {
             let missing = (record.writer, expected, record.sequence - 1);
             self.missing.push(missing);
         }
-        *seen = record.sequence.max(*seen);
+        seen.sequence = record.sequence.max(seen.sequence);
         self.count_lost(&record);
-        if self.begin <= offset
-            && self.dedupes
-            && self
-                .done
-                .get(&writer.0)
-                .is_some_and(|done| writer.1 <= *done)
-        {
+        if self.begin <= offset && self.dedupes && self.done.has(writer) {
             self.copies += 1;
-            self.push(offset, &record, None);
+            self.push(offset, record, None);
             return (None, Vec::new());
         }
         let mut progress = Vec::new();
@@ -147,7 +158,6 @@ impl Inlet {
             // Its outcome will tell all.
             Some(record::Body::Mutation(mutation)) if mutation.waits => None,
             Some(record::Body::Mutation(_)) => {
-                self.forget_intents(record.hlc);
                 if self.intents.len() < INTENTS_MAX {
                     self.intents.insert(writer, (record.hlc, offset));
                 }
@@ -194,18 +204,26 @@ impl Inlet {
         if offset < self.begin {
             return (change, progress);
         }
-        self.push(offset, &record, change);
+        self.push(offset, record, change);
         (None, progress)
     }
 
-    /// Forgets mutations whose outcome won't come any more.
-    fn forget_intents(&mut self, hlc: u64) {
-        if hlc < self.looked.saturating_add(LOOK_MS << COUNTER_BITS) {
+    /// Forgets mutations whose outcome won't come any more: of a restart they
+    /// would take the way back.
+    fn forget_intents(&mut self) {
+        // What was read before a restart says of each writer whether it lives.
+        let is_read_again = self.begin < self.applied;
+        let next = self.looked.saturating_add(LOOK_MS << COUNTER_BITS);
+        if !is_read_again || self.applied_hlc < next {
             return;
         }
-        self.looked = hlc;
-        let oldest = hlc.saturating_sub(INTENT_MS << COUNTER_BITS);
-        self.intents.retain(|_, (made, _)| oldest <= *made);
+        self.looked = self.applied_hlc;
+        let oldest = self.applied_hlc.saturating_sub(INTENT_MS << COUNTER_BITS);
+        let seen = &self.seen;
+        self.intents.retain(|(writer, sequence), (hlc, _)| {
+            let may_come = |seen: &Seen| oldest <= seen.hlc && seen.settled_through < *sequence;
+            oldest <= *hlc || seen.get(writer).is_some_and(may_come)
+        });
     }
 
     /// What is missing and was not declared is lost, once its writer calls it
@@ -230,24 +248,25 @@ impl Inlet {
         });
     }
 
-    fn push(&mut self, offset: Offset, record: &v1::Record, change: Option<Change>) {
+    fn push(&mut self, offset: Offset, record: v1::Record, change: Option<Change>) {
         if offset < self.begin {
             return;
         }
+        let (hlc, writer) = (record.hlc, (record.writer, record.sequence));
         // Only what may have to be kept is.
-        let kept = match change.is_some() {
-            true => record.clone(),
+        let record = match change.is_some() {
+            true => record,
             false => v1::Record::default(),
         };
-        let bytes = size(&kept);
+        let bytes = size(&record);
         self.bytes += bytes;
         self.queue.push_back(Pending {
             bytes,
             offset,
-            hlc: record.hlc,
-            writer: (record.writer, record.sequence),
+            hlc,
+            writer,
             change,
-            record: kept,
+            record,
         });
     }
 
@@ -257,10 +276,10 @@ impl Inlet {
             self.bytes -= pending.bytes;
             self.applied = pending.offset + 1;
             self.applied_hlc = self.applied_hlc.max(pending.hlc);
-            let done = self.done.entry(pending.writer.0).or_insert(0);
-            *done = pending.writer.1.max(*done);
+            self.done.note(pending.writer, pending.offset);
             self.is_dirty = true;
         }
+        self.forget_intents();
         self.copying.applied(self.applied);
     }
 
@@ -275,12 +294,11 @@ impl Inlet {
     pub fn checkpoint_after(&self, count: usize) -> Checkpoint {
         let mut applied = self.applied;
         let mut hlc = self.applied_hlc;
-        let mut writers = self.done.clone();
+        let mut done = self.done.clone();
         for pending in self.queue.iter().take(count) {
             applied = pending.offset + 1;
             hlc = hlc.max(pending.hlc);
-            let done = writers.entry(pending.writer.0).or_insert(0);
-            *done = pending.writer.1.max(*done);
+            done.note(pending.writer, pending.offset);
         }
         let oldest = self.intents.values().map(|(_, offset)| *offset).min();
         let resume = oldest.unwrap_or(applied).min(applied);
@@ -288,7 +306,7 @@ impl Inlet {
             applied,
             resume: resume.max(applied.saturating_sub(GO_BACK_MAX)),
             hlc,
-            writers: writers.into_iter().collect(),
+            writers: done.newest(),
         }
     }
 
@@ -307,7 +325,7 @@ impl Inlet {
 fn size(record: &v1::Record) -> usize {
     let of = |commands: &[v1::Command]| -> usize {
         let arguments = commands.iter().flat_map(|one| &one.arguments);
-        arguments.map(Bytes::len).sum()
+        arguments.map(|one| one.len() + ARGUMENT_BYTES).sum()
     };
     match &record.body {
         Some(record::Body::Mutation(mutation)) => of(&mutation.commands),
@@ -325,7 +343,7 @@ mod tests {
     use super::*;
     use crate::replication::version::RegionId;
 
-    fn mutation(sequence: u64, ms: u64, is_final: bool) -> Found {
+    fn mutation(writer: u64, sequence: u64, offset: Offset, ms: u64, is_final: bool) -> Found {
         let command = v1::Command {
             arguments: vec![Bytes::from("SET"), Bytes::from("k"), Bytes::from("v")],
         };
@@ -336,10 +354,10 @@ mod tests {
             ..Default::default()
         };
         Found {
-            offset: sequence,
+            offset,
             record: v1::Record {
                 hlc: ms << COUNTER_BITS,
-                writer: 7,
+                writer,
                 sequence,
                 body: Some(record::Body::Mutation(mutation)),
                 ..Default::default()
@@ -347,24 +365,63 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_waits_is_counted_and_old_intents_are_forgotten() {
+    fn inlet(checkpoint: &Checkpoint) -> Inlet {
         let partition = Partition {
             region: RegionId(1),
             number: 0,
         };
-        let mut inlet = Inlet::new(partition, &Checkpoint::default());
-        inlet.accept(mutation(1, 1000, false));
-        inlet.accept(mutation(2, 2000, true));
-        assert_eq!(inlet.bytes, "SETkv".len());
+        Inlet::new(partition, checkpoint)
+    }
+
+    fn apply(inlet: &mut Inlet, found: Found) {
+        inlet.accept(found);
+        inlet.complete(inlet.queue.len());
+    }
+
+    #[test]
+    fn what_waits_is_counted_and_keeps_its_record() {
+        let mut inlet = inlet(&Checkpoint::default());
+        let found = mutation(7, 2, 1, 2000, true);
+        let record = found.record.clone();
+        inlet.accept(mutation(7, 1, 0, 1000, false));
+        inlet.accept(found);
+        assert_eq!(inlet.bytes, "SETkv".len() + 3 * ARGUMENT_BYTES);
+        let kept: Vec<_> = inlet.queue.iter().map(|one| &one.record).collect();
+        assert_eq!(kept, [&v1::Record::default(), &record]);
         inlet.complete(2);
         assert_eq!(inlet.bytes, 0);
+    }
+
+    #[test]
+    fn intents_of_writers_that_are_silent_are_forgotten() {
+        let mut inlet = inlet(&Checkpoint::default());
         let resume = |inlet: &Inlet| inlet.checkpoint_after(0).resume;
+        apply(&mut inlet, mutation(7, 1, 0, 1000, false));
+        apply(&mut inlet, mutation(8, 1, 1, 1000, false));
+        apply(&mut inlet, mutation(9, 1, 2, INTENT_MS, true));
+        assert_eq!(resume(&inlet), 0);
+        // One lives, and so may its outcome come.
+        apply(&mut inlet, mutation(8, 2, 3, INTENT_MS, true));
+        apply(&mut inlet, mutation(9, 2, 4, INTENT_MS + LOOK_MS, true));
         assert_eq!(resume(&inlet), 1);
-        for (sequence, ms) in [(3, INTENT_MS), (4, 2 * INTENT_MS)] {
-            inlet.accept(mutation(sequence, ms, false));
-        }
-        inlet.complete(2);
-        assert_eq!(resume(&inlet), 3);
+        // It says that none will.
+        let mut last = mutation(8, 3, 5, INTENT_MS + 2 * LOOK_MS, true);
+        last.record.settled_through = 1;
+        apply(&mut inlet, last);
+        assert_eq!(resume(&inlet), 6);
+    }
+
+    #[test]
+    fn an_intent_that_is_read_again_is_not_old_before_its_writer_is() {
+        let checkpoint = Checkpoint {
+            applied: 2,
+            hlc: (2 * INTENT_MS) << COUNTER_BITS,
+            ..Default::default()
+        };
+        let mut inlet = inlet(&checkpoint);
+        apply(&mut inlet, mutation(7, 1, 0, 1000, false));
+        apply(&mut inlet, mutation(7, 2, 1, 2 * INTENT_MS, true));
+        apply(&mut inlet, mutation(8, 1, 2, 2 * INTENT_MS, true));
+        assert_eq!(inlet.checkpoint_after(0).resume, 0);
     }
 }

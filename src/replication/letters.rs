@@ -15,7 +15,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::journal::{
-    Appender, Completion, Journal, LocalJournal, LocalOptions, Offset, OpenError, ReadBatch,
+    AppendError, Appender, Completion, Journal, LocalJournal, LocalOptions, Offset, OpenError,
+    ReadBatch,
 };
 use crate::mutation::{RecordBatch, RecordEntry, RecordKind, v1};
 
@@ -82,20 +83,34 @@ impl Letters {
         })
     }
 
-    /// Keeps a letter; done when it is durable. The error is why it is not.
-    pub async fn add(&mut self, letter: &v1::Letter) -> Result<(), String> {
-        let mut batch = RecordBatch {
-            bytes: letter.encode_to_vec(),
-            ..RecordBatch::default()
-        };
-        let end = batch.bytes.len();
-        batch.entries.push(RecordEntry {
-            end,
-            key: (end, end),
-            kind: RecordKind::Mutation,
-            sequence: 0,
-            hlc: letter.hlc,
-        });
+    /// Keeps letters; done when all are durable. The error is why one is not.
+    pub async fn add(&mut self, letters: &[v1::Letter]) -> Result<(), String> {
+        let mut added = self.append(letters).await;
+        if let Err(AppendError::NotAppended(_)) = added
+            && 1 < letters.len()
+        {
+            // One that is too long fails those it is with.
+            added = Ok(());
+            for letter in letters {
+                added = self.append(std::slice::from_ref(letter)).await.and(added);
+            }
+        }
+        added.map_err(|error| error.to_string())
+    }
+
+    async fn append(&mut self, letters: &[v1::Letter]) -> Result<(), AppendError> {
+        let mut batch = RecordBatch::default();
+        for letter in letters {
+            batch.bytes.extend(letter.encode_to_vec());
+            let end = batch.bytes.len();
+            batch.entries.push(RecordEntry {
+                end,
+                key: (end, end),
+                kind: RecordKind::Mutation,
+                sequence: 0,
+                hlc: letter.hlc,
+            });
+        }
         let ticket = self.appender.submit(batch);
         let mut completions: Vec<Completion> = Vec::new();
         loop {
@@ -105,11 +120,10 @@ impl Letters {
             std::future::poll_fn(poll).await;
             let done = completions.drain(..).find(|one| one.ticket == ticket);
             if let Some(done) = done {
-                let result = done.result.map(drop).map_err(|error| error.to_string());
-                if result.is_err() {
+                if done.result.is_err() {
                     self.appender.resume();
                 }
-                return result;
+                return done.result.map(drop);
             }
         }
     }
@@ -190,8 +204,7 @@ mod tests {
         {
             let mut letters = Letters::open(directory.path()).expect("opened");
             runtime.block_on(async {
-                letters.add(&letter(7)).await.expect("kept");
-                letters.add(&letter(8)).await.expect("kept");
+                letters.add(&[letter(7), letter(8)]).await.expect("kept");
             });
             assert_eq!(letters.pending().expect("read"), (2, vec![]));
         }

@@ -116,24 +116,27 @@ impl<T: Target> Driver<T> {
                 self.renewed = Instant::now();
                 // What has raced so often goes on racing: it is tried once.
                 self.races = match racing.is_empty() {
-                    true => 0,
+                    true => self.races / 2,
                     false => self.options.races_max - 1,
                 };
                 if self.races == 0 {
                     self.engine.is_not_racing();
                 }
                 self.batch = (self.batch * 2).min(self.options.batch_records);
+                let mut lost: Vec<v1::Letter> = Vec::new();
                 for (index, reason) in refused {
                     let at = decisions.partition_point(|(end, _)| end <= index);
-                    self.refused(&chosen[at], &commands[*index], reason).await;
+                    let (one, command) = (&chosen[at], &commands[*index]);
+                    lost.extend(self.refused(one, command, reason).await);
                 }
                 for (one, (_, decision)) in chosen.iter().zip(decisions) {
-                    self.keep_conflict(one, &decision.lost).await;
+                    lost.extend(self.conflict(one, &decision.lost));
                     let metrics = &self.inlets[one.inlet].2;
                     metrics.skipped.increment(decision.older);
                     metrics.conflicts.increment(decision.lost.len() as u64);
                     self.engine.done(decision);
                 }
+                self.keep_conflicts(&lost).await;
                 for (at, count) in counts.iter().enumerate() {
                     let (_, inlet, metrics) = &mut self.inlets[at];
                     inlet.complete(*count);

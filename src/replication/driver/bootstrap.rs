@@ -20,6 +20,9 @@ use super::*;
 /// Keys that wait to be told before further ones are looked for.
 const WAITING_MAX: usize = 512;
 
+/// How long it is waited for where the own journals end, each time.
+const ENDS_WITHIN: Duration = Duration::from_millis(500);
+
 /// Keys that somebody has asked for, taken at once.
 const ASKED_AT_ONCE: usize = 256;
 
@@ -405,14 +408,12 @@ impl<T: Target> Driver<T> {
             if self.bootstrap.is_running() && self.bootstrap.said != Some(true) {
                 return Some("beginning".to_owned());
             }
-            let mut ends = Vec::new();
-            for feed in &self.own {
-                match feed.end().await {
-                    Ok(end) => ends.push(end),
-                    Err(error) => return Some(format!("the journal {}: {error}", feed.name)),
-                }
+            let ends = self.ends_of_own(Instant::now() + ENDS_WITHIN).await;
+            if let Some(at) = ends.iter().position(Option::is_none) {
+                let name = &self.own[at].name;
+                return Some(format!("where the journal {name} ends is not known"));
             }
-            self.bootstrap.ends = Some(ends);
+            self.bootstrap.ends = Some(ends.into_iter().flatten().collect());
         }
         let ends = self.bootstrap.ends.iter().flatten();
         let late = self

@@ -15,7 +15,7 @@ use crate::journal::Offset;
 /// Under what the horizon is kept among the checkpoints.
 const KEPT: &str = ":horizon";
 
-/// Clocks that are remembered of a partition.
+/// Clocks that are remembered of a partition. Even, so the newest stays.
 const CLOCKS_MAX: usize = 4096;
 
 /// How long after the start it is waited for what other regions say of themselves.
@@ -31,13 +31,7 @@ impl Clocks {
         if clocks.back().is_none_or(|(last, _)| *last < offset) {
             clocks.push_back((offset, hlc));
         }
-        if CLOCKS_MAX < clocks.len() {
-            let mut is_kept = false;
-            clocks.retain(|_| {
-                is_kept = !is_kept;
-                is_kept
-            });
-        }
+        thin(clocks);
     }
 
     /// All that is at `offset` or after it is as new as that, or newer; 0 where it
@@ -52,31 +46,48 @@ impl Clocks {
     }
 }
 
+/// Leaves every other one out where there are too many.
+fn thin<T>(all: &mut VecDeque<T>) {
+    if all.len() <= CLOCKS_MAX {
+        return;
+    }
+    let mut is_kept = false;
+    all.retain(|_| {
+        is_kept = !is_kept;
+        is_kept
+    });
+}
+
 /// What regions have said of how far they have applied others.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    /// In the order it was read, with the clock at which each region said so.
-    waiting: VecDeque<(RegionId, u64, Partition, Offset)>,
+    /// In the order it was read, with the clock at which each region said so. What
+    /// is left out counts later, with what was said next.
+    waiting: HashMap<(RegionId, Partition), VecDeque<(u64, Offset)>>,
     /// What counts.
     through: HashMap<(RegionId, Partition), Offset>,
 }
 
 impl Heard {
     pub(super) fn note(&mut self, by: RegionId, hlc: u64, partition: Partition, offset: Offset) {
-        self.waiting.push_back((by, hlc, partition, offset));
+        let waiting = self.waiting.entry((by, partition)).or_default();
+        waiting.push_back((hlc, offset));
+        thin(waiting);
     }
 
     /// All that regions have sent before these clocks is applied.
     fn heed(&mut self, applied: &HashMap<RegionId, u64>) {
-        let through = &mut self.through;
-        self.waiting.retain(|(by, hlc, partition, offset)| {
-            let is_early = applied.get(by).is_some_and(|applied| applied < hlc);
-            if !is_early {
-                let known = through.entry((*by, *partition)).or_insert(0);
-                *known = (*known).max(*offset);
-            }
-            is_early
-        });
+        for (said, waiting) in &mut self.waiting {
+            let applied = applied.get(&said.0).copied().unwrap_or(u64::MAX);
+            let through = self.through.entry(*said).or_insert(0);
+            waiting.retain(|(hlc, offset)| {
+                let is_early = applied < *hlc;
+                if !is_early {
+                    *through = (*through).max(*offset);
+                }
+                is_early
+            });
+        }
     }
 
     fn through(&self, by: RegionId, partition: Partition) -> Offset {
@@ -92,6 +103,10 @@ impl<T: Target> Driver<T> {
         for (_, inlet, _) in &self.inlets {
             let least = applied.entry(inlet.partition.region).or_insert(u64::MAX);
             *least = inlet.hlc().min(*least);
+        }
+        // What a source has that is away is not applied.
+        for closed in &self.closed {
+            applied.insert(closed.partition.region, 0);
         }
         self.heard.heed(&applied);
     }
@@ -166,6 +181,23 @@ mod tests {
             assert_eq!(heard.through(us, own), through, "{applied}");
         }
         assert_eq!(heard.through(RegionId(2), own), 0);
+    }
+
+    #[test]
+    fn what_is_left_out_of_what_a_region_says_counts_later() {
+        let (us, own) = (RegionId(1), Partition::own(0));
+        let mut heard = Heard::default();
+        let last = 5 * CLOCKS_MAX as u64 + 2;
+        for offset in 1..=last {
+            heard.note(us, offset * 10, own, offset);
+            assert!(heard.waiting[&(us, own)].len() <= CLOCKS_MAX);
+        }
+        for applied in 1..=last {
+            heard.heed(&HashMap::from([(us, applied * 10)]));
+            assert!(heard.through(us, own) <= applied);
+        }
+        assert_eq!(heard.through(us, own), last);
+        assert!(heard.waiting[&(us, own)].is_empty());
     }
 
     #[test]

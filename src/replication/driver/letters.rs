@@ -32,12 +32,17 @@ impl<T: Target> Driver<T> {
     /// The datastore refused a command when it executed it. As a rule that is for
     /// what the key holds, which is then not what the other region's does: a
     /// conflict, and the key is told by whoever has changed it last. What no value
-    /// would make right is a dead letter.
-    pub(super) async fn refused(&mut self, one: &Chosen, command: &Command, reason: &str) {
+    /// would make right is a dead letter. Returns what is to be kept of a conflict.
+    pub(super) async fn refused(
+        &mut self,
+        one: &Chosen,
+        command: &Command,
+        reason: &str,
+    ) -> Option<v1::Letter> {
         if is_poison(command, reason) {
             // It is executed already, with what was sent along: there is no way back.
             let _ = self.dead_letter(one, reason).await;
-            return;
+            return None;
         }
         self.inlets[one.inlet].2.conflicts.increment(1);
         let keys = self
@@ -48,7 +53,7 @@ impl<T: Target> Driver<T> {
             self.engine.tell_surely(*database, key, Reason::Conflict);
         }
         let keys: Vec<Bytes> = keys.into_iter().map(|(_, key)| key).collect();
-        self.keep_conflict(one, &keys).await;
+        self.conflict(one, &keys)
     }
 
     /// Takes a change out that can't be applied, once it is kept elsewhere.
@@ -79,23 +84,29 @@ impl<T: Target> Driver<T> {
         let Some(letters) = &mut self.letters else {
             return Ok(());
         };
-        let kept = letters.add(&letter).await;
+        let kept = letters.add(&[letter]).await;
         kept.map_err(|error| TargetError::Busy(format!("dead letters can't be kept: {error}")))
     }
 
-    /// Keeps what lost a conflict.
-    pub(super) async fn keep_conflict(&mut self, one: &Chosen, lost: &[Bytes]) {
+    /// What is to be kept of a change that lost a conflict, if it is anywhere.
+    pub(super) fn conflict(&self, one: &Chosen, lost: &[Bytes]) -> Option<v1::Letter> {
         if lost.is_empty() || self.conflicts.is_none() {
-            return;
+            return None;
         }
         let mut letter = self.letter(one, LOST, lost.to_vec());
         if !self.options.conflict_values {
             letter.record = None;
         }
+        Some(letter)
+    }
+
+    /// Keeps what lost a conflict, all of a transaction at once.
+    pub(super) async fn keep_conflicts(&mut self, letters: &[v1::Letter]) {
         if let Some(conflicts) = &mut self.conflicts
-            && let Err(error) = conflicts.add(&letter).await
+            && !letters.is_empty()
+            && let Err(error) = conflicts.add(letters).await
         {
-            tracing::warn!(error, "a conflict could not be kept");
+            tracing::warn!(error, "conflicts could not be kept");
         }
     }
 

@@ -113,7 +113,7 @@ impl<T: Target> Driver<T> {
 
     /// Where they end; none of those that don't say. Where no broker answers it is
     /// tried again until then.
-    async fn ends_of_own(&self, deadline: Instant) -> Vec<Option<u64>> {
+    pub(super) async fn ends_of_own(&self, deadline: Instant) -> Vec<Option<u64>> {
         let is_topic = matches!(self.options.own, Journal::Kafka(_) | Journal::Spool(_));
         loop {
             let asked = tokio::time::timeout_at(deadline, feed::ends(&self.own)).await;
