@@ -208,8 +208,8 @@ impl Inlet {
         (None, progress)
     }
 
-    /// Forgets mutations whose outcome won't come any more: of a restart they
-    /// would take the way back.
+    /// Forgets mutations whose outcome won't come any more: a restart would go
+    /// back for them.
     fn forget_intents(&mut self) {
         // What was read before a restart says of each writer whether it lives.
         let is_read_again = self.begin < self.applied;

@@ -15,8 +15,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::journal::{
-    AppendError, Appender, Completion, Journal, LocalJournal, LocalOptions, Offset, OpenError,
-    ReadBatch,
+    Appender, Completion, Journal, LocalJournal, LocalOptions, Offset, OpenError, ReadBatch,
 };
 use crate::mutation::{RecordBatch, RecordEntry, RecordKind, v1};
 
@@ -83,22 +82,8 @@ impl Letters {
         })
     }
 
-    /// Keeps letters; done when all are durable. The error is why one is not.
+    /// Keeps letters; done when all are durable. The error is why they may not be.
     pub async fn add(&mut self, letters: &[v1::Letter]) -> Result<(), String> {
-        let mut added = self.append(letters).await;
-        if let Err(AppendError::NotAppended(_)) = added
-            && 1 < letters.len()
-        {
-            // One that is too long fails those it is with.
-            added = Ok(());
-            for letter in letters {
-                added = self.append(std::slice::from_ref(letter)).await.and(added);
-            }
-        }
-        added.map_err(|error| error.to_string())
-    }
-
-    async fn append(&mut self, letters: &[v1::Letter]) -> Result<(), AppendError> {
         let mut batch = RecordBatch::default();
         for letter in letters {
             batch.bytes.extend(letter.encode_to_vec());
@@ -123,7 +108,7 @@ impl Letters {
                 if done.result.is_err() {
                     self.appender.resume();
                 }
-                return done.result.map(drop);
+                return done.result.map(drop).map_err(|error| error.to_string());
             }
         }
     }
