@@ -124,9 +124,9 @@ pub struct Driver<T> {
     /// No broker says where they end.
     is_blind: bool,
     /// What was applied of the others before was read again.
-    is_again: bool,
+    was_read_again: bool,
     /// How far that has come, and since when.
-    again: (u64, Instant),
+    read_again: (u64, Instant),
     /// Nothing is put into the own journal before.
     append_at: Instant,
     /// Keys that are told at once.
@@ -212,8 +212,8 @@ impl<T: Target> Driver<T> {
             is_read_ahead: false,
             stalled: None,
             is_blind: false,
-            is_again: false,
-            again: (0, now),
+            was_read_again: false,
+            read_again: (0, now),
             append_at: now,
             told_at_once: 1,
             own_seen: HashMap::new(),
@@ -413,7 +413,7 @@ impl<T: Target> Driver<T> {
         let left = async {
             let end = Instant::now() + FINISH;
             // What is to be told nobody else knows.
-            while self.is_again && self.engine.has_to_do() && Instant::now() < end {
+            while self.was_read_again && self.engine.has_to_do() && Instant::now() < end {
                 self.receive();
                 self.apply_again().await?;
                 self.tell_due().await?;

@@ -1,6 +1,6 @@
 //! What must be true once all regions hold the same.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::clients::{Answer, Sent};
@@ -22,18 +22,18 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Counters, overwrites, lag, dead letters.
 pub fn check(world: &World, sent: &[Sent]) {
     let dataset = dataset::read(&world.regions[0].redis);
-    let mut keys: Vec<&String> = sent.iter().filter_map(|one| one.arguments.get(1)).collect();
-    keys.sort();
-    keys.dedup();
-    for key in keys {
-        let of_key: Vec<&Sent> = sent
-            .iter()
-            .filter(|one| one.arguments.get(1) == Some(key))
-            .collect();
-        let wrong = match key.split(':').next() {
-            Some("count") => counted(&dataset, key, &of_key),
-            Some("last") => overwritten(&dataset, key, &of_key),
-            _ => continue,
+    let mut keys: BTreeMap<&str, Vec<&Sent>> = BTreeMap::new();
+    for one in sent {
+        if let Some(key) = one.arguments.get(1)
+            && ["count:", "last:"].iter().any(|kind| key.starts_with(kind))
+        {
+            keys.entry(key).or_default().push(one);
+        }
+    }
+    for (key, of_key) in keys {
+        let wrong = match key.starts_with("count:") {
+            true => counted(&dataset, key, &of_key),
+            false => overwritten(&dataset, key, &of_key),
         };
         if let Err(wrong) = wrong {
             panic!("{key}: {wrong}\n{}", dataset::about(world, sent, key));

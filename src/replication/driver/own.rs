@@ -61,17 +61,17 @@ impl<T: Target> Driver<T> {
     /// again, so that it is known how old their keys are. One that can't be read
     /// is not waited for long.
     pub(super) fn is_read_again(&mut self) -> bool {
-        if self.is_again {
+        if self.was_read_again {
             return true;
         }
         let read = self.inlets.iter().map(|(feed, _, _)| feed.next).sum();
-        if self.again.0 != read {
-            self.again = (read, Instant::now());
+        if self.read_again.0 != read {
+            self.read_again = (read, Instant::now());
         }
         let is_open = self.closed.is_empty() || self.is_going_without();
         let is_read = is_open && self.behind().is_none();
-        self.is_again = is_read || CATCH_UP <= self.again.1.elapsed();
-        self.is_again
+        self.was_read_again = is_read || CATCH_UP <= self.read_again.1.elapsed();
+        self.was_read_again
     }
 
     /// Reads the own journal to its end.
