@@ -96,7 +96,7 @@ pub struct Options {
 }
 
 /// What [`Options::races_max`] is where nothing else is asked for.
-pub const RACES_MAX: u32 = 4;
+pub const RACES_MAX: u32 = 12;
 
 /// What [`Options::remembered_ms`] is likewise.
 pub const REMEMBERED_MS: u64 = 60_000;

@@ -76,9 +76,6 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 /// After so many lost races a transaction is made smaller.
 const RACES_SMALLER: u32 = 2;
 
-/// No smaller than this.
-const BATCH_MIN: usize = 16;
-
 /// Without a transaction the lease is renewed after this.
 const RENEWAL: Duration = Duration::from_secs(3);
 

@@ -198,6 +198,23 @@ fn an_empty_region_is_filled_while_clients_write_in_both() {
     );
     let equal = assert_equal(&eu, &us);
     assert!(keys as u64 * 9 / 10 <= equal, "{equal}");
+    if count(&eu) != counted {
+        for key in 0..COUNTERS {
+            println!(
+                "FINAL {key} {}",
+                text(&us.redis.client().command(&["GET", &format!("count:{key}")]))
+            );
+        }
+        for region in [&eu, &us] {
+            let told = region.sidecar.command(&["journal", "tail", "--json"]);
+            for line in text(&told.stdout)
+                .lines()
+                .filter(|line| line.contains("count:") || line.contains("copying"))
+            {
+                println!("HIST {line}");
+            }
+        }
+    }
     assert_eq!((count(&eu), count(&us)), (counted, counted));
     assert!(0 < counted);
     // Nothing is lost of what there was before, in any region.

@@ -235,6 +235,14 @@ fn snapshot_json(snapshot: &Snapshot) -> Value {
             .map(|value| bytes_field("value", value)),
     );
     object.insert("expires_at".to_owned(), json!(snapshot.expires_at));
+    let includes = snapshot.applied.iter().map(|one| {
+        json!({
+            "region": one.region,
+            "partition": one.partition,
+            "next_offset": one.next_offset,
+        })
+    });
+    object.insert("includes".to_owned(), includes.collect());
     Value::Object(object)
 }
 

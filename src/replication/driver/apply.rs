@@ -78,7 +78,10 @@ impl<T: Target> Driver<T> {
             let Some(change) = pending.change.as_ref().filter(|_| !waiting[one.inlet]) else {
                 return false;
             };
-            let mut decision = self.engine.decide(change);
+            let mut decision = match self.engine.passes_over(change, &racing) {
+                true => Decision::default(),
+                false => self.engine.decide(change),
+            };
             if decision.waits {
                 waiting[one.inlet] = true;
                 return false;
@@ -104,8 +107,8 @@ impl<T: Target> Driver<T> {
                 self.metrics.races.increment(1);
                 self.races += 1;
                 self.engine.raced();
-                if self.races < self.options.races_max && self.races.is_multiple_of(RACES_SMALLER) {
-                    self.batch = (self.batch / 4).max(BATCH_MIN);
+                if self.races.is_multiple_of(RACES_SMALLER) {
+                    self.batch = (self.batch / 4).max(1);
                 }
             }
             Committed::Refused(index, reason) => {
@@ -114,10 +117,10 @@ impl<T: Target> Driver<T> {
             }
             Committed::Done(refused) => {
                 self.renewed = Instant::now();
-                // What has raced so often goes on racing: it is tried once.
+                // What has raced so often goes on racing: it is tried less often.
                 self.races = match racing.is_empty() {
-                    true => self.races / 2,
-                    false => self.options.races_max - 1,
+                    true => 0,
+                    false => self.options.races_max / 2,
                 };
                 if self.races == 0 {
                     self.engine.is_not_racing();

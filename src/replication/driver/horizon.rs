@@ -21,6 +21,9 @@ const CLOCKS_MAX: usize = 4096;
 /// How long after the start it is waited for what other regions say of themselves.
 const HEARD_WITHIN: Duration = Duration::from_secs(120);
 
+/// The same of one that could not be reached since, and never before.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
+
 /// At some offsets of each partition the greatest clock before it.
 #[derive(Debug, Default)]
 pub(super) struct Clocks(HashMap<Partition, VecDeque<(Offset, u64)>>);
@@ -150,7 +153,15 @@ impl<T: Target> Driver<T> {
         for region in (1..self.engine.regions as u8).map(RegionId) {
             if !self.engine.has_told_progress(region) {
                 // One that replicates says so soon.
-                if self.opening.elapsed() < HEARD_WITHIN {
+                let is_open = self
+                    .inlets
+                    .iter()
+                    .any(|one| one.1.partition.region == region);
+                let patience = match is_open {
+                    true => HEARD_WITHIN,
+                    false => REACHED_WITHIN,
+                };
+                if self.opening.elapsed() < patience {
                     return 0;
                 }
                 continue;

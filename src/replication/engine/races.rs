@@ -4,6 +4,9 @@
 //! the own journal and its end. Where that goes on, the keys that own clients have
 //! changed since are not watched any more. They are told afterwards, and what own
 //! clients overwrote in that gap is overwritten with it again if it was newer.
+//! Values that other regions tell of such keys are not taken: what an own client
+//! adds in the gap would be gone, and nobody would know whether it was. The own
+//! value has all that was applied, and is told instead.
 
 use bytes::Bytes;
 
@@ -11,7 +14,7 @@ use super::super::keys::KeyId;
 use super::super::target::DatabaseKey;
 use super::super::version::Version;
 use super::fresh::Fresh;
-use super::{Again, Command, Engine};
+use super::{Again, Body, Change, Command, Engine};
 use crate::mutation::operation::{Kind, Operations};
 
 /// Keys that are remembered; of more all are taken for such.
@@ -48,6 +51,16 @@ impl Engine {
             KEYS_MAX <= changed.len() || changed.contains(&KeyId::of(*database, key))
         };
         keys.extract_if(.., is_racing).collect()
+    }
+
+    /// Whether a change is the value of a key that is not watched.
+    pub(in super::super) fn passes_over(&self, change: &Change, racing: &[DatabaseKey]) -> bool {
+        let Body::Snapshot(snapshot) = &change.body else {
+            return false;
+        };
+        let is_it =
+            |(database, key): &DatabaseKey| *database == change.database && *key == snapshot.key;
+        racing.iter().any(is_it)
     }
 
     /// Keys are about to be changed that are not watched.

@@ -208,7 +208,7 @@ fn renamed_commands_are_recognized() {
         .completed_for(b"nosuch", b"*1\r\n*-1\r\n")
         .expect("valid");
     for (line, expected) in [
-        ("nukeall", Is::Write(Verbatim)),
+        ("nukeall", Is::Write(Resolved(Resolve::Flush))),
         ("xg create k g $", Is::Write(Verbatim)),
         ("XG HELP", Is::Read),
         ("nosuch", Is::Unknown),
