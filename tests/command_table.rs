@@ -11,7 +11,7 @@ use redis_protocol::resp2::decode::decode;
 use redis_protocol::resp2::types::OwnedFrame;
 use wal_sidecar::protocol::Class;
 use wal_sidecar::protocol::resp::commands::{
-    Control, Effect, Flags, KeySpecification, Specification, Table,
+    Control, Effect, Flags, KeySpecification, Resolve, Specification, Table,
 };
 
 /// How long one reply may take.
@@ -308,7 +308,10 @@ fn a_command_the_server_renamed_is_recognized() {
     let table = table.completed_for(b"nukeall", &reply).expect("valid");
     let index = table.find(b"NUKEALL").expect("known");
     assert_eq!(table.specification(index).class, Class::Mutation);
-    assert_eq!(table.specification(index).effect, Effect::Verbatim);
+    assert_eq!(
+        table.specification(index).effect,
+        Effect::Resolved(Resolve::Flush)
+    );
     let reply = server.raw(&["COMMAND", "INFO", "nosuch"]);
     let table = table.completed_for(b"nosuch", &reply).expect("valid");
     assert_eq!(table.find(b"NOSUCH"), None);

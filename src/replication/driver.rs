@@ -363,11 +363,12 @@ impl<T: Target> Driver<T> {
 
     /// Applies what there is, once; whether there was anything.
     async fn cycle(&mut self) -> Result<bool, TargetError> {
+        let mut worked = self.receive();
+        self.measure();
         if self.is_lost {
             self.recover().await?;
             self.is_lost = false;
         }
-        let mut worked = self.receive();
         self.timers().await?;
         if self.own_unopened > 0 && !self.is_going_without() {
             return Ok(worked);

@@ -23,10 +23,6 @@ impl<T: Target> Driver<T> {
             self.look_for_requests().await?;
             self.forget();
         }
-        if self.timers.measure <= now {
-            self.timers.measure = now + MEASURE;
-            self.measure();
-        }
         Ok(())
     }
 
@@ -99,7 +95,12 @@ impl<T: Target> Driver<T> {
     }
 
     /// Of each source, all partitions together.
-    fn measure(&self) {
+    pub(super) fn measure(&mut self) {
+        let now = Instant::now();
+        if now < self.timers.measure {
+            return;
+        }
+        self.timers.measure = now + MEASURE;
         let now_ms = self.now_ms();
         let mut sources: HashMap<&str, Measured> = HashMap::new();
         for (feed, inlet, _) in &self.inlets {
