@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
-use super::engine::{Body, Command, Decision, Engine, Included, Reason, Sabotage};
+use super::engine::{Body, Change, Command, Decision, Engine, Included, Reason, Sabotage};
 use super::feed::{self, Feed, Found, Origin};
 use super::inlet::Inlet;
 use super::letters::Letters;
@@ -75,6 +75,10 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// After so many lost races a transaction is made smaller.
 const RACES_SMALLER: u32 = 2;
+
+/// And the values that others tell of them are passed over after so many times
+/// that.
+const STUCK: u32 = 8;
 
 /// Without a transaction the lease is renewed after this.
 const RENEWAL: Duration = Duration::from_secs(3);

@@ -50,7 +50,12 @@ impl<T: Target> Driver<T> {
         }
         let mut keys = self.keys_of(&chosen);
         let racing = match self.options.races_max <= self.races {
-            true => self.engine.take_racing(&mut keys),
+            true => {
+                let is_stuck = STUCK * self.options.races_max <= self.races;
+                let values = self.keys_of_values(&chosen);
+                let held = if is_stuck { &[] } else { &values[..] };
+                self.engine.take_racing(&mut keys, held)
+            }
             false => Vec::new(),
         };
         self.target.watch(&keys).await?;
@@ -188,6 +193,18 @@ impl<T: Target> Driver<T> {
             }
         }
         keys
+    }
+
+    /// Those whose values are told.
+    fn keys_of_values(&self, chosen: &[Chosen]) -> Vec<DatabaseKey> {
+        let changes = chosen
+            .iter()
+            .filter_map(|one| self.inlets[one.inlet].1.queue[one.at].change.as_ref());
+        let of_value = |change: &Change| match &change.body {
+            Body::Snapshot(snapshot) => Some((change.database, snapshot.key.clone())),
+            Body::Commands(_) => None,
+        };
+        changes.filter_map(of_value).collect()
     }
 
     pub(super) async fn apply_again(&mut self) -> Result<bool, TargetError> {

@@ -52,8 +52,14 @@ impl Engine {
                 database = selected;
                 continue;
             }
-            let operations = self.operations_of(arguments);
-            if operations.all.iter().any(|one| one.kind == Kind::Flush) {
+            // Most are not even looked at.
+            let name = arguments.first().map_or(&[][..], |name| &name[..]);
+            let may_be = name.len() >= 7 && name[..5].eq_ignore_ascii_case(b"flush");
+            let is_flush = || {
+                let operations = self.operations_of(arguments);
+                operations.all.iter().any(|one| one.kind == Kind::Flush)
+            };
+            if may_be && is_flush() {
                 found.push(flushes(arguments, database));
             }
         }

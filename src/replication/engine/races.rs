@@ -43,12 +43,19 @@ impl Engine {
     }
 
     /// Takes out those that own clients have changed since transactions fail.
-    pub(in super::super) fn take_racing(&self, keys: &mut Vec<DatabaseKey>) -> Vec<DatabaseKey> {
+    /// None of those `held`, nor any of which this region may have a part only.
+    pub(in super::super) fn take_racing(
+        &self,
+        keys: &mut Vec<DatabaseKey>,
+        held: &[DatabaseKey],
+    ) -> Vec<DatabaseKey> {
         let Some(changed) = &self.races.changed else {
             return Vec::new();
         };
-        let is_racing = |(database, key): &mut DatabaseKey| {
-            KEYS_MAX <= changed.len() || changed.contains(&KeyId::of(*database, key))
+        let is_racing = |one: &mut DatabaseKey| {
+            let id = KeyId::of(one.0, &one.1);
+            let is_noted = KEYS_MAX <= changed.len() || changed.contains(&id);
+            is_noted && !held.contains(one) && !self.may_be_part(id)
         };
         keys.extract_if(.., is_racing).collect()
     }

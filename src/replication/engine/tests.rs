@@ -399,11 +399,11 @@ fn what_was_overwritten_while_nobody_watched_is_overwritten_again() {
     ] {
         let mut world = World::new();
         let keys = vec![(0, Bytes::from("k")), (0, Bytes::from("calm"))];
-        assert_eq!(world.engine.take_racing(&mut keys.clone()), []);
+        assert_eq!(world.engine.take_racing(&mut keys.clone(), &[]), []);
         world.engine.raced();
         world.own(30, mutation("SET k v", false));
         let mut watched = keys.clone();
-        let racing = world.engine.take_racing(&mut watched);
+        let racing = world.engine.take_racing(&mut watched, &[]);
         assert_eq!((&racing[..], &watched[..]), (&keys[..1], &keys[1..]));
         world.engine.are_unwatched(&racing);
         assert_eq!(world.us(50, "SET k w"), 1);
