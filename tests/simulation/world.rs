@@ -518,11 +518,10 @@ impl World {
             }
             // Clients that don't know what became of it do it again.
             while sidecar.store.borrow().flushes_untold > 0 {
-                let before = sidecar.store.borrow().flushes_untold;
                 sidecar.write(vec![vec![Bytes::from("FLUSHALL")]]).await;
-                let mut store = sidecar.store.borrow_mut();
-                if store.flushes_untold <= before {
-                    store.flushes_untold = 0;
+                let is_done = |sent: &Sent| sent.acknowledged.is_some();
+                if sidecar.log.borrow().last().is_some_and(is_done) {
+                    sidecar.store.borrow_mut().flushes_untold = 0;
                 }
             }
             for _ in 0..3 {
