@@ -119,6 +119,9 @@ impl Engine {
     }
 
     fn do_again(&mut self, change: &Change, recent: u64) {
+        let Body::Commands(commands) = &change.body else {
+            return;
+        };
         let is_recent =
             |mark: &Mark| mark.place.partition.region == OWN && recent <= mark.newest.hlc;
         let mut keys: SmallVec<[(u32, Bytes); 1]> = SmallVec::new();
@@ -128,10 +131,6 @@ impl Engine {
                 keys.push((database, key));
             }
         });
-        let Body::Commands(commands) = &change.body else {
-            keys.clear();
-            return;
-        };
         if keys.is_empty() {
             return;
         }
@@ -144,21 +143,11 @@ impl Engine {
             }
             let operations = self.operations_of(arguments);
             for (index, operation) in operations.all.iter().enumerate() {
-                let key = slice_of(arguments, operation.key);
-                let is_newest = || {
-                    let state = self.keys.get(&KeyId::of(database, &key));
-                    state.is_some_and(|state| state.newest() == change.version)
-                };
-                if operation.kind == Kind::Overwrite && is_newest() {
-                    self.again_later(Again {
-                        version: change.version,
-                        command: Command {
-                            database,
-                            arguments: operations.cut(arguments, |at| at == index),
-                        },
-                        key,
-                        at: self.now,
-                    });
+                let state = self.keys.get(&KeyId::of(database, operation.key));
+                let is_newest = state.is_some_and(|state| state.newest() == change.version);
+                if operation.kind == Kind::Overwrite && is_newest {
+                    let of = (&operations, index);
+                    self.overwrite_again(change.version, (database, arguments), of, self.now);
                 }
             }
         }

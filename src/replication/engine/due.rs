@@ -8,9 +8,12 @@ use smallvec::SmallVec;
 use super::super::keys::{KeyId, KeyState};
 use super::super::policy::Mode;
 use super::super::version::{Place, Version};
+use super::decide::slice_of;
 use super::{
-    Again, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE, Sabotage, is_own_key,
+    Again, Command, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE, Sabotage,
+    is_own_key,
 };
+use crate::mutation::operation::Operations;
 
 impl Engine {
     /// Has a key told, not before `delay` is over. `cause` is the change that
@@ -211,6 +214,25 @@ impl Engine {
             }
         }
         taken
+    }
+
+    /// Has one operation of a command, an overwrite, applied again.
+    pub(super) fn overwrite_again(
+        &mut self,
+        version: Version,
+        (database, arguments): (u32, &[Bytes]),
+        (operations, index): (&Operations<'_>, usize),
+        at: Duration,
+    ) {
+        self.again_later(Again {
+            version,
+            command: Command {
+                database,
+                arguments: operations.cut(arguments, |other| other == index),
+            },
+            key: slice_of(arguments, operations.all[index].key),
+            at,
+        });
     }
 
     /// Has an overwrite applied again.

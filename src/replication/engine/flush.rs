@@ -25,17 +25,15 @@ const ALL: u32 = u32::MAX;
 pub(in super::super) type Flushes = SmallVec<[Option<u32>; 1]>;
 
 impl Engine {
-    /// Whether a flush is newer than those before; notes it.
-    pub(super) fn flush(&mut self, which: Option<u32>, version: Version) -> bool {
+    /// Notes a flush.
+    pub(super) fn flush(&mut self, which: Option<u32>, version: Version) {
         if let Some(undo) = &mut self.undo
             && undo.flushed.is_none()
         {
             undo.flushed = Some(self.flushed.clone());
         }
         let known = self.flushed.entry(which.unwrap_or(ALL)).or_default();
-        let is_newer = *known < version;
         *known = version.max(*known);
-        is_newer
     }
 
     /// When a database was last emptied.

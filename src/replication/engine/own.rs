@@ -8,7 +8,7 @@ use super::super::keys::{KeyId, Mark, Unsettled, commutes};
 use super::super::version::{OWN, Partition, Place, Version};
 use super::super::writers::Open;
 use super::decide::{flushes, selected, slice_of};
-use super::{Again, Command, Engine, Included, Reason, UNKNOWN_DELAY};
+use super::{Engine, Included, Reason, UNKNOWN_DELAY};
 use crate::journal::Offset;
 use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{Kind, Operation};
@@ -272,19 +272,16 @@ impl Engine {
             }
             let operations = self.operations_of(arguments);
             for (index, operation) in operations.all.iter().enumerate() {
-                let key = slice_of(arguments, operation.key);
                 match operation.kind {
                     Kind::Flush => {}
-                    Kind::Overwrite => self.again_later(Again {
-                        version,
-                        command: Command {
-                            database,
-                            arguments: operations.cut(arguments, |at| at == index),
-                        },
-                        key,
-                        at: self.now + delay,
-                    }),
-                    _ => self.tell(database, &key, reason, delay, Some(open.place)),
+                    Kind::Overwrite => {
+                        let of = (&operations, index);
+                        self.overwrite_again(version, (database, arguments), of, self.now + delay);
+                    }
+                    _ => {
+                        let key = slice_of(arguments, operation.key);
+                        self.tell(database, &key, reason, delay, Some(open.place));
+                    }
                 }
             }
         }

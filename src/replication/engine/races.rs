@@ -4,9 +4,11 @@
 //! the own journal and its end. Where that goes on, the keys that own clients have
 //! changed since are not watched any more. They are told afterwards, and what own
 //! clients overwrote in that gap is overwritten with it again if it was newer.
-//! Values that other regions tell of such keys are not taken: what an own client
-//! adds in the gap would be gone, and nobody would know whether it was. The own
-//! value has all that was applied, and is told instead.
+//!
+//! Values that other regions tell of such keys are never taken unwatched: what an
+//! own client adds in the gap would be gone, and nobody would know whether it was.
+//! They are tried alone; where that does not help either they are passed over. The
+//! own value has all that was applied, and is told instead.
 
 use bytes::Bytes;
 
@@ -14,7 +16,7 @@ use super::super::keys::KeyId;
 use super::super::target::DatabaseKey;
 use super::super::version::Version;
 use super::fresh::Fresh;
-use super::{Again, Body, Change, Command, Engine};
+use super::{Body, Change, Engine};
 use crate::mutation::operation::{Kind, Operations};
 
 /// Keys that are remembered; of more all are taken for such.
@@ -96,15 +98,8 @@ impl Engine {
                 changed.insert(id);
             }
             if operation.kind == Kind::Overwrite && self.races.unwatched.contains(&id) {
-                self.again_later(Again {
-                    version,
-                    command: Command {
-                        database,
-                        arguments: operations.cut(arguments, |at| at == index),
-                    },
-                    key: super::decide::slice_of(arguments, operation.key),
-                    at: self.now,
-                });
+                let of = (operations, index);
+                self.overwrite_again(version, (database, arguments), of, self.now);
             }
         }
     }
