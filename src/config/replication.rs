@@ -45,7 +45,7 @@ pub const SOURCE: Keys = Keys {
 };
 
 /// A few milliseconds of a datastore's time: others wait no longer for it.
-const BATCH_RECORDS: u64 = 512;
+const BATCH_RECORDS: u64 = 256;
 const BATCH_RECORDS_MAX: u64 = 65_536;
 /// More than clocks that are kept by NTP differ, and little enough for a wrong
 /// one not to win for long.

@@ -199,6 +199,8 @@ pub struct Engine {
     /// Changes that are older are forgotten.
     horizon: u64,
     undo: Option<Undo>,
+    /// An empty one, with room.
+    spare: Undo,
     /// When each database was last emptied.
     flushed: HashMap<u32, Version>,
     /// What empties one and is under way in the own region.
@@ -262,6 +264,7 @@ impl Engine {
             filling: Default::default(),
             horizon: 0,
             undo: None,
+            spare: Undo::default(),
             flushed: HashMap::new(),
             flushing: Vec::new(),
             writers: Writers::default(),
@@ -283,12 +286,21 @@ impl Engine {
 
     /// Begins a transaction: what is decided from now on can be taken back.
     pub fn begin(&mut self) {
-        self.undo = Some(Undo::default());
+        self.undo = Some(std::mem::take(&mut self.spare));
     }
 
     /// What was decided is done.
     pub fn commit(&mut self) {
-        self.undo = None;
+        let Some(mut undo) = self.undo.take() else {
+            return;
+        };
+        undo.keys.clear();
+        undo.elements.clear();
+        undo.included.clear();
+        undo.flushed = None;
+        undo.counted.clear();
+        undo.remembered.clear();
+        self.spare = undo;
     }
 
     /// What was decided was not done.

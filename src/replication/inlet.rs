@@ -48,7 +48,7 @@ pub struct Pending {
     /// Its record, to be kept where it can't be applied.
     pub record: v1::Record,
     /// About how long that is.
-    bytes: usize,
+    pub bytes: usize,
 }
 
 /// What was read of a writer.

@@ -77,6 +77,10 @@ pub trait Target {
     /// Watches keys until the next commit.
     async fn watch(&mut self, keys: &[DatabaseKey]) -> Result<(), TargetError>;
 
+    /// Has the next commit watch these keys when it is done: a [`Target::watch`] of
+    /// the same keys that comes next then waits for nothing. Only a hint.
+    fn watch_after(&mut self, _keys: Vec<DatabaseKey>) {}
+
     /// Executes commands, together with the checkpoints.
     async fn commit(
         &mut self,

@@ -10,9 +10,19 @@ use super::keys::Unsettled;
 use super::version::Place;
 use crate::mutation::v1;
 
+/// How long it is remembered what a writer left that was taken for dead.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// Changes of such writers that are remembered.
+const LEFT_MAX: usize = 1 << 16;
+
 /// The own region's writers.
 #[derive(Debug, Default)]
-pub struct Writers(HashMap<u64, Writer>);
+pub struct Writers {
+    all: HashMap<u64, Writer>,
+    /// Those that were taken for dead, since when, and what they left unsettled.
+    buried: HashMap<u64, (Duration, Vec<Open>)>,
+}
 
 #[derive(Debug, Default)]
 struct Writer {
@@ -93,7 +103,7 @@ impl Writers {
     /// Notes that a writer was heard of in a partition, and what it says is
     /// settled.
     pub fn heard(&mut self, partition: u32, writer: u64, settled_through: u64, now: Duration) {
-        let writer = self.0.entry(writer).or_default();
+        let writer = self.all.entry(writer).or_default();
         writer.heard = now;
         writer.settled_through = writer.settled_through.max(settled_through);
         let lane = writer.lane_mut(partition);
@@ -108,9 +118,22 @@ impl Writers {
         }
     }
 
+    /// A writer was heard of; if it had been taken for dead, as it stood still, what
+    /// it left is not settled after all, and returned.
+    pub fn rise(&mut self, writer: u64) -> Vec<Open> {
+        if self.buried.is_empty() {
+            return Vec::new();
+        }
+        let (_, left) = self.buried.remove(&writer).unwrap_or_default();
+        for open in &left {
+            self.open(writer, open.clone());
+        }
+        left
+    }
+
     /// Notes a change that is not settled.
     pub fn open(&mut self, writer: u64, open: Open) {
-        let writer = self.0.entry(writer).or_default();
+        let writer = self.all.entry(writer).or_default();
         if open.waits {
             writer.waiting.push(open);
             return;
@@ -123,7 +146,7 @@ impl Writers {
 
     /// A change whose outcome was read, where it was not known to be settled.
     pub fn resolve(&mut self, partition: u32, writer: u64, sequence: u64) -> Option<Open> {
-        let writer = self.0.get_mut(&writer)?;
+        let writer = self.all.get_mut(&writer)?;
         let mut waiting = writer.waiting.iter();
         if let Some(at) = waiting.position(|open| open.sequence == sequence) {
             return Some(writer.waiting.swap_remove(at));
@@ -139,7 +162,7 @@ impl Writers {
     /// tells is when that was read: it may be in a partition that is behind the
     /// others.
     pub fn is_settled(&self, change: &Unsettled) -> bool {
-        let Some(writer) = self.0.get(&change.writer) else {
+        let Some(writer) = self.all.get(&change.writer) else {
             return true;
         };
         if !change.is_intent {
@@ -158,7 +181,7 @@ impl Writers {
     /// Whether a change was settled before what was read last of its partition.
     /// What other partitions say of it may have been said later.
     pub fn was_settled(&self, change: &Unsettled) -> bool {
-        let writer = self.0.get(&change.writer);
+        let writer = self.all.get(&change.writer);
         if change.waits {
             let is_it = |open: &Open| open.sequence == change.sequence;
             return writer.is_none_or(|writer| !writer.waiting.iter().any(is_it));
@@ -174,7 +197,7 @@ impl Writers {
 
     /// The keys of changes that are not settled, with their databases.
     pub fn unsettled_keys(&self) -> Vec<(u32, Bytes)> {
-        let lanes = self.0.values().flat_map(|writer| &writer.lanes);
+        let lanes = self.all.values().flat_map(|writer| &writer.lanes);
         let open = lanes.flat_map(|lane| &lane.open);
         let keys = open.flat_map(|open| open.keys.iter().map(|key| (open.database, key.clone())));
         keys.collect()
@@ -184,7 +207,10 @@ impl Writers {
     /// they left unsettled.
     pub fn bury(&mut self, now: Duration, silence: Duration) -> Vec<(u64, Open)> {
         let mut left = Vec::new();
-        self.0.retain(|id, writer| {
+        let buried = &mut self.buried;
+        buried.retain(|_, (since, _)| now < *since + REMEMBERED);
+        let mut count: usize = buried.values().map(|(_, left)| left.len()).sum();
+        self.all.retain(|id, writer| {
             if now < writer.heard + silence {
                 return true;
             }
@@ -193,8 +219,13 @@ impl Writers {
             let open = lanes.flat_map(|lane| lane.open.drain(..));
             let is_left =
                 |open: &Open| !open.is_resolved && (!open.is_final || through < open.sequence);
-            left.extend(open.filter(is_left).map(|open| (*id, open)));
-            left.extend(writer.waiting.drain(..).map(|open| (*id, open)));
+            let mut its: Vec<Open> = open.filter(is_left).collect();
+            its.append(&mut writer.waiting);
+            count += its.len();
+            if !its.is_empty() && count <= LEFT_MAX {
+                buried.insert(*id, (now, its.clone()));
+            }
+            left.extend(its.into_iter().map(|open| (*id, open)));
             false
         });
         left
@@ -253,6 +284,19 @@ mod tests {
         assert_eq!(left.len(), 1);
         assert_eq!((left[0].0, left[0].1.sequence), (7, 2));
         assert!(writers.is_settled(&change(&two)));
+        // It had stood still.
+        let risen = writers.rise(7);
+        assert_eq!((risen.len(), risen[0].sequence), (1, 2));
+        assert!(writers.rise(7).is_empty());
+        writers.heard(0, 7, 1, second * 5);
+        assert!(!writers.is_settled(&change(&two)));
+        writers.heard(0, 7, 2, second * 5);
+        assert!(writers.is_settled(&change(&two)));
+        // What the dead left is not remembered for ever.
+        writers.open(7, open(0, 3, true));
+        assert_eq!(writers.bury(second * 9, second).len(), 1);
+        writers.bury(second * 9 + REMEMBERED, second);
+        assert!(writers.rise(7).is_empty());
     }
 
     #[test]

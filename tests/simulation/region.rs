@@ -30,6 +30,9 @@ pub struct Sidecar {
     pub random: Random,
     /// How far the clock is off, in milliseconds, plus 1000.
     pub skew: u64,
+    /// How often of a thousand commands it stands still before one, for longer than
+    /// dead ones are waited for.
+    pub freezes: u64,
     pub now_us: Rc<dyn Fn() -> u64>,
     pub log: Rc<RefCell<Vec<Sent>>>,
 }
@@ -53,6 +56,7 @@ impl Sidecar {
             appender,
             store,
             skew: 998 + random.below(5),
+            freezes: 0,
             random,
             now_us,
             log,
@@ -122,6 +126,9 @@ impl Sidecar {
             if link == 2 {
                 tokio::time::sleep(self.random.micros(200_000)).await;
             }
+            if self.random.permille(self.freezes) {
+                tokio::time::sleep(FREEZE + self.random.micros(4_000_000)).await;
+            }
             if self.random.permille(8) {
                 // The connection dies before the command, or after it.
                 if self.random.permille(500) {
@@ -183,6 +190,8 @@ impl Sidecar {
         tokio::time::sleep(self.random.micros(limit)).await;
     }
 }
+
+const FREEZE: Duration = Duration::from_secs(4);
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
 

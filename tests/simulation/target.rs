@@ -18,17 +18,29 @@ pub struct SimulatedTarget {
     /// How often of a thousand a call fails.
     pub failures: u64,
     pub watched: Vec<(Vec<u8>, u64)>,
+    /// What the next commit watches, and what the last one has, if nothing came
+    /// since.
+    pub watch_after: Vec<DatabaseKey>,
+    pub was_watched: Vec<DatabaseKey>,
     pub lease_ms: u64,
 }
 
 impl SimulatedTarget {
     async fn delay(&mut self) -> Result<(), TargetError> {
+        self.was_watched.clear();
         let delay = self.random.micros(400);
         tokio::time::sleep(delay).await;
         match self.random.permille(self.failures) {
             true => Err(TargetError::Away("the link is cut".to_owned())),
             false => Ok(()),
         }
+    }
+
+    fn watch_now(&mut self, keys: &[DatabaseKey]) {
+        let store = self.store.borrow();
+        let changes = |key: &[u8]| store.changes.get(key).copied().unwrap_or(0);
+        let watched = keys.iter().map(|(_, key)| (key.to_vec(), changes(key)));
+        self.watched = watched.collect();
     }
 
     fn is_leading(&self) -> bool {
@@ -68,7 +80,14 @@ impl Target for SimulatedTarget {
             .collect())
     }
 
+    fn watch_after(&mut self, keys: Vec<DatabaseKey>) {
+        self.watch_after = keys;
+    }
+
     async fn watch(&mut self, keys: &[DatabaseKey]) -> Result<(), TargetError> {
+        if !keys.is_empty() && self.was_watched == keys {
+            return Ok(());
+        }
         self.delay().await?;
         if !self.is_leading() {
             return match self.lead().await? {
@@ -76,12 +95,7 @@ impl Target for SimulatedTarget {
                 false => Err(TargetError::Superseded),
             };
         }
-        self.watched = {
-            let store = self.store.borrow();
-            let changes = |key: &[u8]| store.changes.get(key).copied().unwrap_or(0);
-            let watched = keys.iter().map(|(_, key)| (key.to_vec(), changes(key)));
-            watched.collect()
-        };
+        self.watch_now(keys);
         self.delay().await
     }
 
@@ -90,6 +104,7 @@ impl Target for SimulatedTarget {
         commands: &[Command],
         checkpoints: &[(String, String)],
     ) -> Result<Committed, TargetError> {
+        let next = std::mem::take(&mut self.watch_after);
         self.delay().await?;
         if !self.is_leading() {
             return Ok(Committed::Raced);
@@ -113,7 +128,9 @@ impl Target for SimulatedTarget {
             store.checkpoints.extend(checkpoints.iter().cloned());
             store.lease = Some((self.holder, (self.now_ms)() + self.lease_ms));
         }
+        self.watch_now(&next);
         self.delay().await?;
+        self.was_watched = next;
         Ok(Committed::Done(refused))
     }
 

@@ -39,21 +39,30 @@ pub struct WorldOptions {
     pub is_filled: bool,
     /// Clients empty their datastore now and then.
     pub flushes: bool,
+    /// Sidecars stand still for seconds, and go on.
+    pub freezes: bool,
 }
 
 impl WorldOptions {
     pub fn of(random: &mut Random, sabotage: Sabotage) -> WorldOptions {
+        let freezes = random.permille(80);
+        // Some longer than a sidecar stands still.
+        let work = match freezes && random.permille(300) {
+            true => 9000,
+            false => 500 + random.below(1500),
+        };
         WorldOptions {
             regions: 2 + usize::from(random.permille(400)),
             sidecars: 1 + random.below(3) as usize,
             partitions: *random.pick(&[1, 1, 2, 3]),
-            work: Duration::from_millis(500 + random.below(1500)),
+            work: Duration::from_millis(work),
             sabotage,
             crashes: random.permille(600),
             cuts: random.permille(600),
             failures: *random.pick(&[0, 0, 5, 30]),
             is_filled: false,
             flushes: random.permille(150),
+            freezes,
         }
     }
 }
@@ -335,7 +344,10 @@ impl World {
                 let most: i64 = of_key.iter().map(|one| delta(&one)).sum();
                 let found: i64 = String::from_utf8_lossy(text).parse().expect("a number");
                 let before = i64::from(self.options.is_filled) * filling::COUNT;
-                if !(before + least..=before + most).contains(&found) {
+                // What others have counted for one that was taken for dead it counts
+                // when it goes on.
+                let twice = i64::from(self.options.freezes) * most;
+                if !(before + least..=before + most + twice).contains(&found) {
                     return Err(format!(
                         "{} counted {found}, not {least} to {most}\n{}",
                         key.escape_ascii(),
@@ -462,6 +474,8 @@ impl World {
                     now_ms: Rc::new(move || now() / 1000),
                     failures: if quiet.get() { 0 } else { failures },
                     watched: Vec::new(),
+                    watch_after: Vec::new(),
+                    was_watched: Vec::new(),
                     // Others take over while clients write, or when all is quiet.
                     lease_ms: *random.pick(&[100, 10_000]),
                 };
@@ -502,6 +516,7 @@ impl World {
         let mut random = self.random.fork();
         let quiet = Rc::clone(&self.quiet);
         let flushes = self.options.flushes;
+        sidecar.freezes = 4 * u64::from(self.options.freezes);
         tokio::task::spawn_local(async move {
             while !quiet.get() {
                 let count = 1 + random.below(3);

@@ -12,6 +12,13 @@ pub(super) struct Chosen {
 impl<T: Target> Driver<T> {
     /// The next changes of each source, as many as a transaction may have.
     pub(super) fn choose(&mut self) -> Vec<Chosen> {
+        let chosen = self.choose_after(&[]);
+        self.next_inlet = self.next_inlet.wrapping_add(1) % self.inlets.len().max(1);
+        chosen
+    }
+
+    /// Those that come next when so many places of each inlet's queue are done.
+    fn choose_after(&self, done: &[usize]) -> Vec<Chosen> {
         let count = self.inlets.len();
         let limit =
             (self.now_ms() + self.options.clock_skew_max.as_millis() as u64) << COUNTER_BITS;
@@ -21,7 +28,8 @@ impl<T: Target> Driver<T> {
         for turn in 0..count {
             let inlet = (self.next_inlet + turn) % count;
             let mut changes = 0;
-            for (at, pending) in self.inlets[inlet].1.queue.iter().enumerate() {
+            let queue = self.inlets[inlet].1.queue.iter().enumerate();
+            for (at, pending) in queue.skip(done.get(inlet).copied().unwrap_or(0)) {
                 let is_full = changes == share || chosen.len() == self.batch.max(1);
                 if is_full || BATCH_BYTES <= bytes || limit < pending.hlc {
                     break;
@@ -34,13 +42,12 @@ impl<T: Target> Driver<T> {
                         }
                         break;
                     }
-                    bytes += size(&change.body);
+                    bytes += pending.bytes;
                     changes += 1;
                     chosen.push(Chosen { inlet, at });
                 }
             }
         }
-        self.next_inlet = self.next_inlet.wrapping_add(1) % count.max(1);
         chosen
     }
 
@@ -106,6 +113,10 @@ impl<T: Target> Driver<T> {
         }
         let counts = self.counts(chosen);
         let checkpoints = self.checkpoints(&counts);
+        if self.races == 0 {
+            let next = self.keys_of(&self.choose_after(&counts));
+            self.target.watch_after(next);
+        }
         let committed = self.target.commit(&commands, &checkpoints).await?;
         match &committed {
             Committed::Raced => {
@@ -235,15 +246,5 @@ impl<T: Target> Driver<T> {
             self.engine.again_later(one);
         }
         committed.map(|_| true)
-    }
-}
-
-fn size(body: &Body) -> usize {
-    match body {
-        Body::Commands(commands) => {
-            let arguments = commands.iter().flat_map(|one| &one.arguments);
-            arguments.map(|one| one.len() + 16).sum()
-        }
-        Body::Snapshot(snapshot) => snapshot.value.as_ref().map_or(0, |value| value.len()) + 64,
     }
 }

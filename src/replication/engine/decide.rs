@@ -470,14 +470,9 @@ impl Engine {
             }
         }
         if in_flight && verdict == Verdict::Apply {
-            let unsettled = &self.keys[&id].unsettled;
-            let kinds = unsettled
-                .iter()
-                .fold(0, |kinds, one| kinds | one.kind as u8);
-            if kind == Kind::Overwrite {
-                verdict = Verdict::Twice;
-            } else if !commutes(kind, kinds) {
-                is_conflict = true;
+            match kind {
+                Kind::Overwrite => verdict = Verdict::Twice,
+                _ => is_conflict |= self.is_crossed(id, operation),
             }
         }
         if is_conflict {
@@ -487,6 +482,25 @@ impl Engine {
             self.lose(id, version);
         }
         verdict
+    }
+
+    /// Whether something of the own region is under way that does not commute with
+    /// an operation: it may be executed before it or after it.
+    fn is_crossed(&self, id: KeyId, operation: &Operation<'_>) -> bool {
+        let kind = operation.kind;
+        let unsettled = self.keys.get(&id).into_iter();
+        let unsettled = unsettled.flat_map(|state| &state.unsettled);
+        let element = match kind {
+            Kind::Element | Kind::ElementCounter => Some(id.element(operation.element)),
+            _ => None,
+        };
+        unsettled
+            .filter(|one| !self.writers.is_settled(one))
+            .any(|one| {
+                let is_same = element == Some(one.element)
+                    && (kind, one.kind) != (Kind::ElementCounter, Kind::ElementCounter);
+                is_same || !commutes(kind, one.kind as u8)
+            })
     }
 
     /// Whether a later command of the own region has taken from a key what others

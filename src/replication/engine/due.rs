@@ -200,11 +200,13 @@ impl Engine {
             let Some(again) = self.again.remove(&id) else {
                 continue;
             };
-            if again.version < self.flushed(again.command.database) {
-                continue;
-            }
+            let is_flushed = again.version < self.flushed(again.command.database);
             let newest = self.keys.get(&id).map(KeyState::newest);
-            if newest == Some(again.version) {
+            if is_flushed {
+                // It may have been executed after that.
+                let key = again.key.clone();
+                self.tell_surely(again.command.database, &key, Reason::Overlap);
+            } else if newest == Some(again.version) {
                 self.fresh.insert(id);
                 taken.push(again);
             } else if newest > Some(again.version) {

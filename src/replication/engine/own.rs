@@ -27,6 +27,15 @@ impl Engine {
         let now = self.now;
         let place = Partition::own(partition).at(offset);
         let (writer, settled) = (record.writer, record.settled_through);
+        // One that was taken for dead executes now what was given up for it.
+        for open in self.writers.rise(writer) {
+            let reason = Reason::DeadWriter;
+            self.unresolved(writer, &open, reason, UNKNOWN_DELAY);
+            for key in &open.keys {
+                // Whatever was told of it before.
+                self.tell(open.database, key, reason, UNKNOWN_DELAY, None);
+            }
+        }
         match &record.body {
             // What it is about may be settled by its own header.
             Some(Body::Outcome(outcome)) => {

@@ -182,6 +182,22 @@ fn an_older_element_would_have_made_the_key_for_what_was_done_to_it() {
 }
 
 #[test]
+fn an_element_is_told_that_something_under_way_may_change_afterwards() {
+    for (own, us, is_told) in [
+        ("SREM k m", "SADD k m", true),
+        ("SREM k m", "SADD k other", false),
+        ("HINCRBY k m 1", "HINCRBY k m 1", false),
+        ("HINCRBY k m 1", "HSET k m v", true),
+        ("APPEND k v", "SADD k m", true),
+    ] {
+        let mut world = World::new();
+        world.own(101, mutation(own, false));
+        assert_eq!(world.us(150, us), 1);
+        assert_eq!(world.is_due("k"), is_told, "{own}, {us}");
+    }
+}
+
+#[test]
 fn what_was_made_of_a_key_is_told_when_something_older_comes_for_it() {
     for (ms, is_told) in [(50, true), (102, false)] {
         let mut world = World::new();

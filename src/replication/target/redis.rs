@@ -52,6 +52,10 @@ pub struct Redis {
     to_tell: Bytes,
     /// Who this is, in the lease.
     holder: Bytes,
+    /// What the next commit watches when it is done.
+    watch_after: Vec<DatabaseKey>,
+    /// What is watched, since the last commit; nothing was sent since.
+    watched: Vec<DatabaseKey>,
 }
 
 impl Redis {
@@ -66,10 +70,13 @@ impl Redis {
             asked: Bytes::from(format!("{own}asked:{namespace}")),
             to_tell: Bytes::from(format!("{own}tell:{namespace}")),
             holder: Bytes::from(format!("{holder:016x}")),
+            watch_after: Vec::new(),
+            watched: Vec::new(),
         }
     }
 
     async fn client(&mut self) -> Result<&mut Client, TargetError> {
+        self.watched.clear();
         if self.client.is_none() {
             let name = b"wal-sidecar-replicator";
             let client = Client::open(&self.options, name, TIMEOUT).await;
@@ -127,6 +134,23 @@ fn push_in_databases<'a>(
         client.push(&[b"SELECT", b"0"]);
     }
     places
+}
+
+/// Pushes what watches the keys and the lease, and asks whose that is.
+fn push_watch(client: &mut Client, lease: &Bytes, keys: &[DatabaseKey]) {
+    let mut by_database: Vec<(u32, Vec<Bytes>)> = Vec::new();
+    for (database, key) in keys {
+        match by_database.iter_mut().find(|(other, _)| other == database) {
+            Some((_, list)) => list.push(key.clone()),
+            None => by_database.push((*database, vec![Bytes::from_static(b"WATCH"), key.clone()])),
+        }
+    }
+    client.push(&[b"WATCH", lease]);
+    let watches = by_database
+        .iter()
+        .map(|(database, list)| (*database, &list[..]));
+    push_in_databases(client, watches);
+    client.push(&[b"GET", lease]);
 }
 
 fn is_busy(error: &[u8]) -> bool {
@@ -205,26 +229,19 @@ impl Target for Redis {
             .collect())
     }
 
+    fn watch_after(&mut self, keys: Vec<DatabaseKey>) {
+        self.watch_after = keys;
+    }
+
     async fn watch(&mut self, keys: &[DatabaseKey]) -> Result<(), TargetError> {
-        let (lease, holder) = (self.lease.clone(), self.holder.clone());
-        let mut by_database: Vec<(u32, Vec<Bytes>)> = Vec::new();
-        for (database, key) in keys {
-            match by_database.iter_mut().find(|(other, _)| other == database) {
-                Some((_, list)) => list.push(key.clone()),
-                None => {
-                    by_database.push((*database, vec![Bytes::from_static(b"WATCH"), key.clone()]))
-                }
-            }
+        if !keys.is_empty() && self.watched == keys {
+            return Ok(());
         }
+        let (lease, holder) = (self.lease.clone(), self.holder.clone());
         let client = self.client().await?;
         // What was watched for a commit that was given up would fail this one.
         client.push(&[b"UNWATCH"]);
-        client.push(&[b"WATCH", &lease]);
-        let watches = by_database
-            .iter()
-            .map(|(database, list)| (*database, &list[..]));
-        push_in_databases(client, watches);
-        client.push(&[b"GET", &lease]);
+        push_watch(client, &lease, keys);
         let replies = self.exchange().await?;
         if let Some(refused) = replies.iter().find(|reply| error(reply).is_some()) {
             return Err(self.unexpected(refused));
@@ -248,6 +265,7 @@ impl Target for Redis {
         let (lease, holder) = (self.lease.clone(), self.holder.clone());
         let hash = self.checkpoints.clone();
         let time = LEASE.as_millis().to_string();
+        let next = std::mem::take(&mut self.watch_after);
         let client = self.client().await?;
         client.push(&[b"MULTI"]);
         let all = commands
@@ -263,10 +281,19 @@ impl Target for Redis {
             client.push(&set);
         }
         client.push(&[b"SET", &lease, &holder, b"PX", time.as_bytes()]);
+        let place = client.pushed();
         client.push(&[b"EXEC"]);
+        if !next.is_empty() {
+            push_watch(client, &lease, &next);
+        }
         let replies = self.exchange().await?;
-        let executed = &replies[replies.len() - 1];
+        let executed = &replies[place];
         if let Some(results) = elements(executed) {
+            let after = &replies[place + 1..];
+            let is_ours = after.last().and_then(text).is_some_and(|one| one == holder);
+            if is_ours && after.iter().all(|reply| error(reply).is_none()) {
+                self.watched = next;
+            }
             let refused = places.iter().enumerate().filter_map(|(index, place)| {
                 let said = error(results.get(*place)?)?;
                 Some((index, String::from_utf8_lossy(&said).into_owned()))
