@@ -304,17 +304,11 @@ impl KafkaJournal {
     /// The first offset of a partition whose message was made at that time, in
     /// milliseconds since the Unix epoch, or later; where there is none, the end.
     pub fn find(&self, partition: u32, milliseconds: u64) -> Result<Offset, ReadError> {
-        let (first, end) = self.bounds(partition)?;
-        if milliseconds == 0 {
-            return Ok(first);
-        }
-        let failed = |error: KafkaError| ReadError::Kafka {
+        inspect::find(&self.options, partition, milliseconds).map_err(|error| ReadError::Kafka {
             topic: self.options.topic.clone(),
             partition,
             reason: error.to_string(),
-        };
-        let found = inspect::offset_at(&self.options, partition, milliseconds);
-        Ok(found.map_err(failed)?.unwrap_or(end).clamp(first, end))
+        })
     }
 
     /// See [`super::Journal::state`].

@@ -95,27 +95,48 @@ pub fn summarize(options: &KafkaOptions) -> Result<Summary, OpenError> {
     })
 }
 
-/// The first offset of a partition whose message was made at that time or
-/// later, if there is one. Blocks.
-pub(super) fn offset_at(
+/// The first offset of a partition whose message was made at that time, in
+/// milliseconds since the Unix epoch, or later; where there is none, the end. Blocks.
+///
+/// With a client of its own: one that is kept may go on asking the broker that led
+/// the partition before, as long as it has nothing else to do with it.
+pub(super) fn find(
     options: &KafkaOptions,
     partition: u32,
     milliseconds: u64,
-) -> Result<Option<Offset>, KafkaError> {
+) -> Result<Offset, KafkaError> {
     let mut config = options.client();
     config.set("group.id", "wal-sidecar");
     let consumer: BaseConsumer<Quiet> = BaseConsumer::from_config_and_context(&config, Quiet)?;
+    let found = find_with(&consumer, options, partition, milliseconds);
+    std::thread::spawn(move || drop(consumer));
+    found
+}
+
+fn find_with(
+    consumer: &BaseConsumer<Quiet>,
+    options: &KafkaOptions,
+    partition: u32,
+    milliseconds: u64,
+) -> Result<Offset, KafkaError> {
+    let number = partition as i32;
+    let (first, end) = consumer.fetch_watermarks(&options.topic, number, PATIENCE)?;
+    let (first, end) = (first as Offset, end as Offset);
+    if milliseconds == 0 {
+        return Ok(first);
+    }
     let mut wanted = TopicPartitionList::new();
     let place = Place::Offset(milliseconds as i64);
-    wanted.add_partition_offset(&options.topic, partition as i32, place)?;
-    let found = consumer.offsets_for_times(wanted, PATIENCE);
-    std::thread::spawn(move || drop(consumer));
-    let found = found?;
-    let offset = found.elements().first().and_then(|one| match one.offset() {
-        Place::Offset(offset) => Some(offset as Offset),
-        _ => None,
-    });
-    Ok(offset)
+    wanted.add_partition_offset(&options.topic, number, place)?;
+    let found = consumer.offsets_for_times(wanted, PATIENCE)?;
+    let mut offset = end;
+    if let Some(one) = found.elements().first() {
+        one.error()?;
+        if let Place::Offset(at) = one.offset() {
+            offset = at as Offset;
+        }
+    }
+    Ok(offset.clamp(first, end))
 }
 
 /// Asks for the ends of all partitions, over one connection to each broker.
@@ -146,7 +167,11 @@ impl Ends {
         let found = consumer.offsets_for_times(wanted, options.timeout)?;
         let mut ends = vec![0; partitions as usize];
         for one in found.elements() {
-            one.error()?;
+            if let Err(error) = one.error() {
+                // It may go on asking the broker that led the partition before.
+                *self = Ends::default();
+                return Err(error);
+            }
             if let Place::Offset(offset) = one.offset()
                 && let Some(end) = ends.get_mut(one.partition() as usize)
             {
