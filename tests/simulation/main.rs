@@ -6,6 +6,7 @@
 //! `SIMULATION_SEEDS` says how many, `SIDECAR_TEST_SEED` from where; a failure
 //! prints its seed. Who changes a rule runs some thousands of them (`survey`).
 
+mod commands;
 mod filling;
 mod random;
 mod region;

@@ -21,6 +21,8 @@ pub struct Sent {
     pub began: u64,
     /// When its success was seen; none where it was not.
     pub acknowledged: Option<u64>,
+    /// Its sidecar stood still before it was executed.
+    pub is_late: bool,
 }
 
 pub struct Sidecar {
@@ -109,6 +111,7 @@ impl Sidecar {
                 version: (hlc, self.writer.id()),
                 began: (self.now_us)(),
                 acknowledged: None,
+                is_late: false,
             });
             let place = self.log.borrow().len() - 1;
             journaled.push((link, command, sequence, is_final, place));
@@ -121,14 +124,17 @@ impl Sidecar {
         } else {
             journaled.sort_by_key(|one| one.0);
         }
+        let mut is_late = false;
         for (link, command, sequence, is_final, place) in journaled {
             tokio::time::sleep(self.random.micros(1500)).await;
             if link == 2 {
                 tokio::time::sleep(self.random.micros(200_000)).await;
             }
             if self.random.permille(self.freezes) {
+                is_late = true;
                 tokio::time::sleep(FREEZE + self.random.micros(4_000_000)).await;
             }
+            self.log.borrow_mut()[place].is_late = is_late;
             if self.random.permille(8) {
                 // The connection dies before the command, or after it.
                 if self.random.permille(500) {
