@@ -71,6 +71,10 @@ const UNKNOWN_DELAY: Duration = Duration::from_millis(1000);
 /// A key is told at most this often.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(50);
 
+/// And this often one that had to be told again and again: more often than a
+/// snapshot gets around it would be for nothing.
+const SNAPSHOT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// Readings of a key that changes meanwhile before it is told as it is.
 const READINGS_MAX: u32 = 10;
 
@@ -108,6 +112,18 @@ impl Reason {
         (Reason::Skew, "skew"),
         (Reason::Bootstrap, "bootstrap"),
     ];
+}
+
+/// The last snapshot of a key that this region has told.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    version: Version,
+    /// What the value included.
+    included: Included,
+    /// When, and for how long nothing more is told of it; nothing if it was before
+    /// this replicator led.
+    at: Duration,
+    pause: Duration,
 }
 
 /// A key whose value is to be told.
@@ -189,8 +205,8 @@ pub struct Engine {
     elements: KeyMap<Element>,
     counters: KeyMap<Vec<Counted>>,
     included: KeyMap<Included>,
-    /// What the value included that a key was last told with by this region.
-    told: KeyMap<Included>,
+    /// What this region has told of keys.
+    told: KeyMap<Told>,
     /// Keys that the own region's commands have changed together with one: what
     /// is wrong with it is wrong with them.
     companions: KeyMap<Companions>,

@@ -40,8 +40,12 @@ impl Region {
 
     /// The sum of a metric over all processes.
     pub fn metric(&self, name: &str) -> f64 {
+        self.metric_with(name, "")
+    }
+
+    fn metric_with(&self, name: &str, labels: &str) -> f64 {
         let all = self.replicators.iter().chain(&self.sidecars);
-        all.map(|one| one.metric(name, "")).sum()
+        all.map(|one| one.metric(name, labels)).sum()
     }
 }
 
@@ -227,6 +231,12 @@ impl World {
             ] {
                 let value = region.metric(&format!("wal_sidecar_replication_{name}_total"));
                 print!(" {name} {value}");
+            }
+            print!("; snapshots for");
+            for reason in ["conflict", "overlap", "rejected", "unresolved", "dead_writer", "skew"] {
+                let labels = format!("reason=\"{reason}\"");
+                let name = "wal_sidecar_replication_snapshots_total";
+                print!(" {reason} {}", region.metric_with(name, &labels));
             }
             println!();
         }

@@ -10,8 +10,8 @@ use super::super::policy::Mode;
 use super::super::version::{Place, Version};
 use super::decide::slice_of;
 use super::{
-    Again, Command, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE, Sabotage,
-    is_own_key,
+    Again, Command, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE, SNAPSHOT_PAUSE_MAX,
+    Sabotage, Told, is_own_key,
 };
 use crate::mutation::operation::Operations;
 
@@ -37,11 +37,11 @@ impl Engine {
             self.tell(database, &companion, reason, delay, None);
         }
         if let Some(cause) = cause
-            && self.told.get(&id).is_some_and(|told| told.covers(cause))
+            && self.told.get(&id).is_some_and(|told| told.included.covers(cause))
         {
             return;
         }
-        let at = self.now + delay.max(SNAPSHOT_PAUSE);
+        let at = self.not_before(id, delay);
         let due = self.due.entry(id).or_insert_with(|| Due {
             database,
             key: key.clone(),
@@ -67,7 +67,7 @@ impl Engine {
 
     /// A value was told by this region: keys that were due for what it includes
     /// are not any more.
-    pub(super) fn note_told(&mut self, id: KeyId, included: Included) {
+    pub(super) fn note_told(&mut self, id: KeyId, version: Version, included: Included) {
         if let Some(due) = self.due.get_mut(&id)
             && let Some(causes) = &mut due.causes
         {
@@ -76,7 +76,17 @@ impl Engine {
                 self.due.remove(&id);
             }
         }
-        self.told.insert(id, included);
+        let told = self.told.entry(id).or_default();
+        told.version = version.max(told.version);
+        told.included = included;
+    }
+
+    /// When a key may be told, `delay` from now at the earliest. One that has to be
+    /// told again and again is told less and less often.
+    fn not_before(&self, id: KeyId, delay: Duration) -> Duration {
+        let rested = self.told.get(&id).map(|told| told.at + told.pause);
+        let soonest = self.now + delay.max(SNAPSHOT_PAUSE);
+        soonest.max(rested.unwrap_or_default())
     }
 
     /// The keys to tell whose time has come and whose changes are settled, so
@@ -120,10 +130,8 @@ impl Engine {
         let id = KeyId::of(due.database, &due.key);
         self.keys.entry(id).or_default().is_read = false;
         self.told.remove(&id);
-        self.due.entry(id).or_insert(Due {
-            at: self.now + delay.max(SNAPSHOT_PAUSE),
-            ..due
-        });
+        let at = self.not_before(id, delay);
+        self.due.entry(id).or_insert(Due { at, ..due });
     }
 
     /// A key whose value was read, unless a change of the own region has come up
@@ -178,7 +186,17 @@ impl Engine {
             ..newest
         };
         state.overwritten = version.max(state.overwritten);
-        self.told.insert(id, included.clone());
+        let told = self.told.entry(id).or_default();
+        let is_soon = self.now < told.at + told.pause * 4;
+        *told = Told {
+            version,
+            included: included.clone(),
+            at: self.now,
+            pause: match is_soon {
+                true => (told.pause * 2).clamp(SNAPSHOT_PAUSE, SNAPSHOT_PAUSE_MAX),
+                false => SNAPSHOT_PAUSE,
+            },
+        };
         self.included.insert(id, included);
         version
     }

@@ -308,7 +308,7 @@ impl Engine {
             state.written = state.written.max(Version::written(snapshot));
             self.included.insert(id, included.clone());
         }
-        self.note_told(id, included);
+        self.note_told(id, version, included);
         let (teller, since) = self.teller;
         let is_by_other = record.writer != teller && since < record.hlc;
         if is_by_other || self.is_late {

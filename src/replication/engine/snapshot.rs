@@ -38,8 +38,10 @@ impl Engine {
         if version < state.overwritten && self.sabotage != Sabotage::NoVersions {
             decision.older += 1;
             // Its region has perhaps refused what was told here, as that did not
-            // include a change that no other region hears of but by this.
-            if self.told.contains_key(&id) {
+            // include a change that no other region hears of but by this. Only who
+            // told what counts now answers: if all did, they would without end.
+            let told = self.told.get(&id).map(|told| told.version);
+            if told == Some(state.overwritten) {
                 self.conflict(database, &snapshot.key, change);
             }
             return;
