@@ -128,6 +128,8 @@ const RETENTION_BYTES_MAX: u64 = 1024 * TIB;
 const RETENTION_AGE: Duration = DAY;
 const RETENTION_AGE_MAX: Duration = Duration::from_secs(3650 * 86_400);
 const HEARTBEAT_INTERVAL: Duration = SECOND;
+/// Replicators take a writer for dead that says nothing for longer than twice this.
+const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(2);
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = SECOND;
@@ -306,7 +308,7 @@ fn read_journal(table: &Table, context: &mut Context) -> Journal {
             size_to(RETENTION_BYTES_MAX)(node).map(Some)
         }),
         heartbeat_interval: reader.setting("heartbeat_interval", HEARTBEAT_INTERVAL, |node| {
-            duration(node, Duration::from_millis(10), DAY)
+            duration(node, Duration::from_millis(10), HEARTBEAT_INTERVAL_MAX)
         }),
         brokers,
         at: table.at.clone(),

@@ -13,6 +13,10 @@ use crate::mutation::v1;
 /// How long it is remembered what a writer left that was taken for dead.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
+/// A writer that said nothing for so long, by its own clock, stood still: who read
+/// its journal then has perhaps taken it for dead.
+const STILL_MS: u64 = 2_500;
+
 /// Changes of such writers that are remembered.
 const LEFT_MAX: usize = 1 << 16;
 
@@ -41,6 +45,9 @@ struct Lane {
     partition: u32,
     /// All up to this are settled, and what became of them was read.
     settled_through: u64,
+    /// Its clock at the last record, in milliseconds since the Unix epoch; 0 before
+    /// the first.
+    spoke_ms: u64,
     /// Changes of which that is not so, in order.
     open: VecDeque<Open>,
 }
@@ -82,6 +89,7 @@ impl Writer {
             self.lanes.push(Lane {
                 partition,
                 settled_through: 0,
+                spoke_ms: 0,
                 open: VecDeque::new(),
             });
             self.lanes.len() - 1
@@ -118,15 +126,21 @@ impl Writers {
         }
     }
 
-    /// A writer was heard of; if it had been taken for dead, as it stood still, what
-    /// it left is not settled after all, and returned.
-    pub fn rise(&mut self, writer: u64) -> Vec<Open> {
-        if self.buried.is_empty() {
-            return Vec::new();
-        }
-        let (_, left) = self.buried.remove(&writer).unwrap_or_default();
-        for open in &left {
-            self.open(writer, open.clone());
+    /// A writer was heard of in a partition, by a record with that clock, in
+    /// milliseconds since the Unix epoch. If it had stood still, what it had left is
+    /// returned: here or elsewhere it was perhaps taken for dead and for settled.
+    pub fn rise(&mut self, writer: u64, partition: u32, spoke_ms: u64) -> Vec<Open> {
+        let lane = self.all.entry(writer).or_default().lane_mut(partition);
+        let is_still = lane.spoke_ms != 0 && lane.spoke_ms + STILL_MS <= spoke_ms;
+        lane.spoke_ms = spoke_ms.max(lane.spoke_ms);
+        let open = lane.open.iter().filter(|open| is_still && !open.is_resolved);
+        let mut left: Vec<Open> = open.cloned().collect();
+        if !self.buried.is_empty() {
+            let (_, buried) = self.buried.remove(&writer).unwrap_or_default();
+            for open in &buried {
+                self.open(writer, open.clone());
+            }
+            left.extend(buried);
         }
         left
     }
@@ -285,9 +299,9 @@ mod tests {
         assert_eq!((left[0].0, left[0].1.sequence), (7, 2));
         assert!(writers.is_settled(&change(&two)));
         // It had stood still.
-        let risen = writers.rise(7);
+        let risen = writers.rise(7, 0, 0);
         assert_eq!((risen.len(), risen[0].sequence), (1, 2));
-        assert!(writers.rise(7).is_empty());
+        assert!(writers.rise(7, 0, 0).is_empty());
         writers.heard(0, 7, 1, second * 5);
         assert!(!writers.is_settled(&change(&two)));
         writers.heard(0, 7, 2, second * 5);
@@ -296,7 +310,20 @@ mod tests {
         writers.open(7, open(0, 3, true));
         assert_eq!(writers.bury(second * 9, second).len(), 1);
         writers.bury(second * 9 + REMEMBERED, second);
-        assert!(writers.rise(7).is_empty());
+        assert!(writers.rise(7, 0, 0).is_empty());
+    }
+
+    #[test]
+    fn who_said_nothing_for_long_has_perhaps_been_taken_for_dead_elsewhere() {
+        let mut writers = Writers::default();
+        assert!(writers.rise(7, 0, 10_000).is_empty());
+        writers.open(7, open(0, 1, true));
+        assert!(writers.rise(7, 0, 10_000 + STILL_MS - 1).is_empty());
+        // Another partition is read up to then before this one.
+        assert!(writers.rise(7, 1, 90_000).is_empty());
+        let risen = writers.rise(7, 0, 10_000 + 2 * STILL_MS);
+        assert_eq!((risen.len(), risen[0].sequence), (1, 1));
+        assert!(writers.rise(7, 0, 10_001 + 2 * STILL_MS).is_empty());
     }
 
     #[test]

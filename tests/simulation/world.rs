@@ -339,14 +339,14 @@ impl World {
                 };
                 let least: i64 = of_key
                     .iter()
-                    .filter(|one| one.acknowledged.is_some())
+                    .filter(|one| one.acknowledged.is_some() && !one.is_late)
                     .map(|one| delta(&one))
                     .sum();
                 let most: i64 = of_key.iter().map(|one| delta(&one)).sum();
                 let found: i64 = String::from_utf8_lossy(text).parse().expect("a number");
                 let before = i64::from(self.options.is_filled) * filling::COUNT;
-                // What others have counted for one that was taken for dead it counts
-                // when it goes on.
+                // What one that was taken for dead counts when it goes on others may
+                // have counted for it, or may undo as they hear of it too late.
                 let late = of_key.iter().filter(|one| one.is_late);
                 let twice: i64 = late.map(|one| delta(&one)).sum();
                 if !(before + least..=before + most + twice).contains(&found) {

@@ -185,6 +185,9 @@ impl<'t> Reader<'t> {
         // The parser counts the comment behind a bracket as a part of it.
         let end = match event {
             Event::SequenceEnd | Event::MappingEnd => span.end.index().min(span.start.index() + 1),
+            Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..) => {
+                self.end_of_scalar(span)
+            }
             _ => span.end.index(),
         };
         self.position = self.position.max(end);
@@ -282,7 +285,7 @@ impl<'t> Reader<'t> {
                 return Ok(Node::Scalar(scalar));
             }
         };
-        let source: String = self.characters[span.start.index()..span.end.index()]
+        let source: String = self.characters[span.start.index()..self.end_of_scalar(span)]
             .iter()
             .collect();
         // An anchor or a tag before it is part of its place.

@@ -35,9 +35,19 @@ impl<T: Target> Driver<T> {
     }
 
     async fn flush_one(&mut self, which: Option<u32>, version: Version) -> Result<(), TargetError> {
-        if self.target.empty().await? {
-            return Ok(());
+        if !self.target.empty().await? {
+            self.flush_pages(which, version).await?;
         }
+        // They may be executed only now.
+        self.engine.tell_unsettled();
+        Ok(())
+    }
+
+    async fn flush_pages(
+        &mut self,
+        which: Option<u32>,
+        version: Version,
+    ) -> Result<(), TargetError> {
         let mut place = String::new();
         loop {
             let page = self.target.scan(&place).await?;
@@ -49,11 +59,9 @@ impl<T: Target> Driver<T> {
             self.renew().await?;
             match page.next {
                 Some(next) => place = next,
-                None => break,
+                None => return Ok(()),
             }
         }
-        self.engine.tell_unsettled();
-        Ok(())
     }
 
     async fn flush_page(

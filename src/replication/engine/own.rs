@@ -28,7 +28,7 @@ impl Engine {
         let place = Partition::own(partition).at(offset);
         let (writer, settled) = (record.writer, record.settled_through);
         // One that was taken for dead executes now what was given up for it.
-        for open in self.writers.rise(writer) {
+        for open in self.writers.rise(writer, partition, milliseconds(record.hlc)) {
             let reason = Reason::DeadWriter;
             self.unresolved(writer, &open, reason, UNKNOWN_DELAY);
             for key in &open.keys {
@@ -99,10 +99,11 @@ impl Engine {
         };
         let of_none = unsettled(KeyId::of(record.database, b""));
         self.notice_flush(record.database, &mutation.commands, of_none);
+        let is_flushing = self.is_flushing();
         for key in &mutation.keys {
             let id = KeyId::of(record.database, key);
             let unsettled = unsettled(id);
-            if self.unsettle(id, unsettled) {
+            if self.unsettle(id, unsettled) || is_flushing {
                 self.tell(
                     record.database,
                     key,

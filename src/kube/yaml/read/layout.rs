@@ -36,6 +36,26 @@ impl Reader<'_> {
         self.position = end;
     }
 
+    /// Where a scalar ends. The parser counts the comment behind a key in quotes as a
+    /// part of it where the key stands behind a question mark.
+    pub(super) fn end_of_scalar(&self, span: Span) -> usize {
+        let (start, end) = (span.start.index(), span.end.index());
+        let mut characters = self.characters[start..end].iter().enumerate();
+        let Some((_, quote @ ('\'' | '"'))) = characters.next() else {
+            return end;
+        };
+        while let Some((at, one)) = characters.next() {
+            let is_twice = || self.characters.get(start + at + 1) == Some(&'\'');
+            match one {
+                '\\' if *quote == '"' => drop(characters.next()),
+                '\'' if one == quote && is_twice() => drop(characters.next()),
+                _ if one == quote => return start + at + 1,
+                _ => {}
+            }
+        }
+        end
+    }
+
     /// Blank lines behind a text under `|` are counted as a part of it, which
     /// they are only where its header says so (`|+`).
     pub(super) fn blank_lines_behind(&mut self, value: &str, span: Span) {

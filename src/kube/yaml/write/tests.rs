@@ -51,6 +51,8 @@ fn what_has_another_layout_is_put_into_the_usual_one() {
         ("a: \"one\n  two\"\n", "a: \"one two\"\n"),
         ("a: !!str 12\n", "a: \"12\"\n"),
         ("a: 1", "a: 1\n"),
+        ("? \"b\\\"\" # it\"s\n: 1\n", "\"b\\\"\": 1 # it\"s\n"),
+        ("? 'it''s' # b's\n", "'it''s': # b's\n"),
         ("a: 1\r\nb:\r\n- 2\r\n", "a: 1\nb:\n- 2\n"),
     ] {
         assert_eq!(rewritten(text), expected, "{text}");
