@@ -165,16 +165,12 @@ impl Inlet {
             }
             Some(record::Body::Outcome(outcome)) => {
                 let intent = self.intents.remove(&(writer.0, outcome.of_sequence));
-                let hlc = intent.map_or(record.hlc, |(hlc, _)| hlc);
                 match &outcome.result {
                     // Of what was applied already, its region tells the keys.
                     Some(Result::Effects(effects))
                         if intent.is_some() || outcome.waited || !self.dedupes =>
                     {
-                        let version = Version {
-                            hlc,
-                            ..Version::of(&record)
-                        };
+                        let version = Version::of_outcome(&record, intent.map(|(hlc, _)| hlc));
                         Some((version, Body::Commands(effects.commands.clone())))
                     }
                     _ => None,

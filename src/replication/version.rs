@@ -1,7 +1,12 @@
 //! How old a change is.
 
 use crate::journal::Offset;
+use crate::mutation::clock::milliseconds;
 use crate::mutation::v1;
+
+/// An outcome that comes so long after its mutation, by its writer's clock, comes
+/// perhaps after the writer was taken for dead.
+const LATE_MS: u64 = 4_000;
 
 /// Orders changes, of all regions: by clock, then writer. Writers are drawn at
 /// random, and a writer's clock never repeats, so no two changes are equal.
@@ -27,6 +32,17 @@ impl Version {
             hlc: record.hlc,
             writer: record.writer,
             ..Version::default()
+        }
+    }
+
+    /// The version of the effects in an outcome's record: the mutation's, whose clock
+    /// is `intended`; its own where that is not known, or it is so late that what came
+    /// between has perhaps been applied without waiting for it.
+    pub fn of_outcome(record: &v1::Record, intended: Option<u64>) -> Version {
+        let is_late = |hlc: u64| milliseconds(hlc) + LATE_MS <= milliseconds(record.hlc);
+        Version {
+            hlc: intended.filter(|hlc| !is_late(*hlc)).unwrap_or(record.hlc),
+            ..Version::of(record)
         }
     }
 
@@ -112,6 +128,19 @@ pub fn journal_number(identity: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn effects_are_as_old_as_their_mutation_unless_they_come_late() {
+        let record = v1::Record {
+            hlc: 10_000 << 16,
+            writer: 7,
+            ..Default::default()
+        };
+        let hlc = |intended| Version::of_outcome(&record, intended).hlc >> 16;
+        assert_eq!(hlc(Some(6_001 << 16)), 6_001);
+        assert_eq!(hlc(Some(6_000 << 16)), 10_000);
+        assert_eq!(hlc(None), 10_000);
+    }
 
     #[test]
     fn a_snapshot_is_newer_than_what_it_includes_only() {

@@ -120,12 +120,13 @@ impl Engine {
         let open = self.writers.resolve(partition, writer, outcome.of_sequence);
         let database = record.database;
         let is_final = open.as_ref().is_some_and(|open| open.is_final);
-        let version = match &open {
-            Some(open) if !outcome.waited => Version {
+        let intended = open.as_ref().filter(|_| !outcome.waited);
+        let version = match intended {
+            Some(open) if open.is_final => Version {
                 hlc: open.hlc,
                 ..Version::of(record)
             },
-            _ => Version::of(record),
+            _ => Version::of_outcome(record, intended.map(|open| open.hlc)),
         };
         let own_keys = || match &open {
             Some(open) => open.keys.clone(),
