@@ -51,6 +51,7 @@ struct State {
     closed: bool,
     failing: VecDeque<(AppendError, Vec<Verdict>)>,
     state: Option<JournalState>,
+    is_away: bool,
     watchers: Vec<Waker>,
 }
 
@@ -113,6 +114,14 @@ impl MemoryJournal {
         self.0.state().state = Some(state);
     }
 
+    /// Has nobody read it until it is back, as one that can't be reached: how many
+    /// partitions it has is not known meanwhile.
+    pub fn set_away(&self, is_away: bool) {
+        let mut state = self.0.state();
+        state.is_away = is_away;
+        wake_all(&mut state.watchers);
+    }
+
     /// All durable records of the first partition, by offset.
     pub fn records(&self) -> Vec<Vec<u8>> {
         self.records_of(0)
@@ -135,7 +144,11 @@ impl MemoryJournal {
     }
 
     pub(super) fn partitions(&self) -> u32 {
-        self.0.state().partitions.len() as u32
+        let state = self.0.state();
+        match state.is_away {
+            true => 0,
+            false => state.partitions.len() as u32,
+        }
     }
 
     pub(super) fn reader(&self, partition: u32, from: Offset) -> MemoryReader {
@@ -292,7 +305,8 @@ pub(super) struct MemoryReader {
 impl MemoryReader {
     pub(super) fn next_batch(&mut self, into: &mut ReadBatch, bytes_max: usize) {
         let state = self.shared.state();
-        while let Some(record) = state.partitions[self.partition].get(self.position as usize) {
+        let records = &state.partitions[self.partition];
+        while let Some(record) = records.get(self.position as usize).filter(|_| !state.is_away) {
             into.push(self.position, record);
             self.position += 1;
             if bytes_max <= into.bytes() {
@@ -307,7 +321,8 @@ impl MemoryReader {
 
     pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.shared.state();
-        if self.position < state.partitions[self.partition].len() as u64 {
+        let is_any = self.position < state.partitions[self.partition].len() as u64;
+        if is_any && !state.is_away {
             return Poll::Ready(true);
         }
         if state.closed {

@@ -8,6 +8,7 @@
 
 mod commands;
 mod filling;
+mod links;
 mod random;
 mod region;
 mod store;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
-use wal_sidecar::journal::{Journal, MemoryJournal, MemoryOptions, ReadBatch};
+use wal_sidecar::journal::{Journal, MemoryJournal, MemoryOptions};
 use wal_sidecar::mutation::{decode, v1};
 use wal_sidecar::replication::engine::Sabotage;
 use wal_sidecar::replication::{Driver, Options, Origin, Source, Table};
@@ -42,6 +42,8 @@ pub struct WorldOptions {
     pub flushes: bool,
     /// Sidecars stand still for seconds, and go on.
     pub freezes: bool,
+    /// A link comes back long after all else, and after replicators were replaced.
+    pub is_late_link: bool,
 }
 
 impl WorldOptions {
@@ -52,6 +54,7 @@ impl WorldOptions {
             true => 9000,
             false => 500 + random.below(1500),
         };
+        let is_late_link = random.permille(100);
         WorldOptions {
             regions: 2 + usize::from(random.permille(400)),
             sidecars: 1 + random.below(3) as usize,
@@ -64,6 +67,7 @@ impl WorldOptions {
             is_filled: false,
             flushes: random.permille(150),
             freezes,
+            is_late_link,
         }
     }
 }
@@ -94,21 +98,22 @@ impl Counts {
 pub struct Region {
     pub name: String,
     pub store: Rc<RefCell<Store>>,
-    journal: Journal,
+    pub(super) journal: Journal,
     memory: Arc<MemoryJournal>,
     /// The other regions' journals, as far as they have arrived here.
-    mirrors: Vec<(String, Arc<MemoryJournal>)>,
+    pub(super) mirrors: Vec<(String, Arc<MemoryJournal>)>,
     log: Rc<RefCell<Vec<Sent>>>,
 }
 
 pub struct World {
-    random: Random,
-    options: WorldOptions,
-    regions: Vec<Rc<Region>>,
+    pub(super) random: Random,
+    pub(super) options: WorldOptions,
+    pub(super) regions: Vec<Rc<Region>>,
     now_us: Rc<dyn Fn() -> u64>,
-    quiet: Rc<Cell<bool>>,
-    links: Rc<RefCell<BTreeMap<(usize, usize), bool>>>,
-    counts: Rc<RefCell<Counts>>,
+    pub(super) quiet: Rc<Cell<bool>>,
+    /// From region to region, and whether it is up.
+    pub(super) links: Rc<RefCell<BTreeMap<(usize, usize), bool>>>,
+    pub(super) counts: Rc<RefCell<Counts>>,
 }
 
 /// Runs a world in simulated time, in this thread.
@@ -197,9 +202,15 @@ impl World {
                 self.cut();
             }
         }
+        let all: Vec<(usize, usize)> = self.links.borrow().keys().copied().collect();
+        let late = *self.random.pick(&all);
         self.quiet.set(true);
-        for link in self.links.borrow_mut().values_mut() {
-            *link = true;
+        for link in all {
+            self.set_link(link, link != late || !self.options.is_late_link);
+        }
+        if self.options.is_late_link {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            self.set_link(late, true);
         }
         for sidecar in sidecars {
             let _ = sidecar.await;
@@ -207,7 +218,10 @@ impl World {
         if self.options.is_filled {
             filling::until_done(&self.regions).await?;
         }
-        let found = self.settle().await;
+        let mut found = self.settle().await;
+        if found.is_ok() {
+            found = self.rest().await;
+        }
         for replicator in replicators {
             replicator.abort();
         }
@@ -274,6 +288,27 @@ impl World {
             }
         }
         Err(message)
+    }
+
+    /// Regions that hold the same have nothing more to tell each other.
+    async fn rest(&self) -> Result<(), String> {
+        let snapshots = || -> usize {
+            let journals = self.regions.iter().map(|region| &region.memory);
+            let partitions = 0..self.options.partitions;
+            let records = journals.flat_map(|one| {
+                let of = |partition| one.records_of(partition);
+                partitions.clone().flat_map(of).collect::<Vec<_>>()
+            });
+            records.filter(|bytes| is_snapshot(bytes)).count()
+        };
+        // The last of a key that was told again and again.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let before = snapshots();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        match snapshots() - before {
+            0 => Ok(()),
+            more => Err(format!("{more} snapshots that nobody needs in 5 s")),
+        }
     }
 
     /// All that the journals say of a key.
@@ -385,45 +420,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    fn start_links(&mut self) {
-        for from in 0..self.regions.len() {
-            for to in 0..self.regions.len() {
-                if from == to {
-                    continue;
-                }
-                self.links.borrow_mut().insert((from, to), true);
-                let name = &self.regions[from].name;
-                let mirrors = &self.regions[to].mirrors;
-                let mirror = mirrors.iter().find(|(other, _)| other == name);
-                let mirror = Arc::clone(&mirror.expect("every other region").1);
-                for partition in 0..self.options.partitions {
-                    let source = self.regions[from].journal.clone();
-                    let links = Rc::clone(&self.links);
-                    let random = self.random.fork();
-                    let mirror = Arc::clone(&mirror);
-                    let is_up = move || links.borrow()[&(from, to)];
-                    let link = copy(source, mirror, partition, random, is_up);
-                    tokio::task::spawn_local(link);
-                }
-            }
-        }
-    }
-
-    fn cut(&mut self) {
-        let keys: Vec<(usize, usize)> = self.links.borrow().keys().copied().collect();
-        let link = *self.random.pick(&keys);
-        self.counts.borrow_mut().cuts += 1;
-        self.links.borrow_mut().insert(link, false);
-        let (links, quiet) = (Rc::clone(&self.links), Rc::clone(&self.quiet));
-        let time = self.random.micros(800_000);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(time).await;
-            if !quiet.get() {
-                links.borrow_mut().insert(link, true);
-            }
-        });
     }
 
     /// A region's replicator, and its successors after crashes.
@@ -552,27 +548,4 @@ impl World {
 fn is_snapshot(bytes: &[u8]) -> bool {
     let record = decode(Bytes::copy_from_slice(bytes)).expect("a record");
     matches!(record.body, Some(v1::record::Body::Snapshot(_)))
-}
-
-/// Brings a partition's records to another region, late.
-async fn copy(
-    source: Journal,
-    mirror: Arc<MemoryJournal>,
-    partition: u32,
-    mut random: Random,
-    is_up: impl Fn() -> bool,
-) {
-    let latency = 1000 + random.below(60_000);
-    let mut reader = source.reader_of(partition, 0);
-    let mut batch = ReadBatch::default();
-    while std::future::poll_fn(|cx| reader.poll_ready(cx)).await {
-        reader.next_batch(&mut batch, 2000).expect("in memory");
-        tokio::time::sleep(Duration::from_micros(latency / 2) + random.micros(latency)).await;
-        while !is_up() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        for (_, bytes) in batch.iter() {
-            mirror.add(partition, bytes);
-        }
-    }
 }

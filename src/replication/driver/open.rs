@@ -161,6 +161,11 @@ impl<T: Target> Driver<T> {
                 }
             }
             let mut inlet = Inlet::new(partition, &checkpoint);
+            if feed.next < inlet.applied {
+                // Its region was gone without until now.
+                self.was_read_again = false;
+                self.read_again.1 = Instant::now();
+            }
             inlet.is_alone = is_alone;
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
             self.inlets.push((feed, inlet, metrics));

@@ -59,7 +59,8 @@ impl<T: Target> Driver<T> {
 
     /// Whether what was applied of other regions before this one led was read
     /// again, so that it is known how old their keys are. One that can't be read
-    /// is not waited for long.
+    /// is not waited for long: then what looks like the newest change of a key is
+    /// perhaps not, and its key is told instead of having that made again.
     pub(super) fn is_read_again(&mut self) -> bool {
         if self.was_read_again {
             return true;
@@ -68,9 +69,15 @@ impl<T: Target> Driver<T> {
         if self.read_again.0 != read {
             self.read_again = (read, Instant::now());
         }
-        let is_open = self.closed.is_empty() || self.is_going_without();
-        let is_read = is_open && self.behind().is_none();
-        self.was_read_again = is_read || CATCH_UP <= self.read_again.1.elapsed();
+        let is_behind = self.behind().is_some();
+        let is_whole = self.closed.is_empty() && !is_behind;
+        let is_enough = self.is_going_without() && !is_behind;
+        if is_whole || is_enough || CATCH_UP <= self.read_again.1.elapsed() {
+            self.was_read_again = true;
+            if !is_whole {
+                self.engine.tell_what_was_due_again();
+            }
+        }
         self.was_read_again
     }
 

@@ -236,6 +236,14 @@ impl Engine {
         taken
     }
 
+    /// Has the keys told whose overwrites were to be made again: what came after
+    /// these is not known.
+    pub(in super::super) fn tell_what_was_due_again(&mut self) {
+        for again in std::mem::take(&mut self.again).into_values() {
+            self.tell_surely(again.command.database, &again.key, Reason::Overlap);
+        }
+    }
+
     /// Has one operation of a command, an overwrite, applied again.
     pub(super) fn overwrite_again(
         &mut self,
