@@ -306,7 +306,10 @@ impl MemoryReader {
     pub(super) fn next_batch(&mut self, into: &mut ReadBatch, bytes_max: usize) {
         let state = self.shared.state();
         let records = &state.partitions[self.partition];
-        while let Some(record) = records.get(self.position as usize).filter(|_| !state.is_away) {
+        while let Some(record) = records
+            .get(self.position as usize)
+            .filter(|_| !state.is_away)
+        {
             into.push(self.position, record);
             self.position += 1;
             if bytes_max <= into.bytes() {

@@ -133,7 +133,10 @@ impl Writers {
         let lane = self.all.entry(writer).or_default().lane_mut(partition);
         let is_still = lane.spoke_ms != 0 && lane.spoke_ms + STILL_MS <= spoke_ms;
         lane.spoke_ms = spoke_ms.max(lane.spoke_ms);
-        let open = lane.open.iter().filter(|open| is_still && !open.is_resolved);
+        let open = lane
+            .open
+            .iter()
+            .filter(|open| is_still && !open.is_resolved);
         let mut left: Vec<Open> = open.cloned().collect();
         if !self.buried.is_empty() {
             let (_, buried) = self.buried.remove(&writer).unwrap_or_default();

@@ -233,7 +233,14 @@ impl World {
                 print!(" {name} {value}");
             }
             print!("; snapshots for");
-            for reason in ["conflict", "overlap", "rejected", "unresolved", "dead_writer", "skew"] {
+            for reason in [
+                "conflict",
+                "overlap",
+                "rejected",
+                "unresolved",
+                "dead_writer",
+                "skew",
+            ] {
                 let labels = format!("reason=\"{reason}\"");
                 let name = "wal_sidecar_replication_snapshots_total";
                 print!(" {reason} {}", region.metric_with(name, &labels));

@@ -241,7 +241,10 @@ impl World {
                 .flat_map(|partition| region.memory.records_of(partition))
                 .collect();
             counts.records += records.len() as u64;
-            counts.snapshots += records.iter().filter(|bytes| told_key(bytes).is_some()).count() as u64;
+            counts.snapshots += records
+                .iter()
+                .filter(|bytes| told_key(bytes).is_some())
+                .count() as u64;
         }
         Ok(counts)
     }

@@ -1,5 +1,10 @@
 //! Finds out how far it is, begins to read, and takes up what was read.
 
+use std::cell::Cell;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
 use super::horizon::Heard;
 use super::*;
 
@@ -10,12 +15,17 @@ const LEADERS_DIFFER_MS: u64 = 2000;
 /// not known: about those of so long.
 const RECENT_MS: u64 = 10_000;
 
+/// Partitions of a source that are asked at once where to begin: one that does not
+/// answer keeps few of the others from it.
+const ASKED_MAX: usize = 8;
+
 /// A partition of a source that can be read.
 pub(super) struct Opened {
     pub(super) source: Source,
     pub(super) partition: u32,
-    /// All that the source has.
-    pub(super) partitions: Vec<u32>,
+    /// How many the source has, and how many of them are not taken up yet.
+    pub(super) of: usize,
+    pub(super) left: Rc<Cell<usize>>,
     /// Where to begin to read.
     pub(super) from: u64,
     pub(super) checkpoint: Checkpoint,
@@ -126,10 +136,12 @@ impl<T: Target> Driver<T> {
             let Opened {
                 source,
                 partition,
-                partitions,
+                of,
+                left,
                 from,
                 checkpoint,
             } = opened;
+            left.set(left.get() - 1);
             let Source {
                 region,
                 name,
@@ -147,8 +159,7 @@ impl<T: Target> Driver<T> {
                 self.is_read_ahead = false;
                 continue;
             }
-            let is_last = partitions.last() == Some(&partition);
-            let is_alone = partitions.len() == 1;
+            let (is_last, is_alone) = (left.get() == 0, of == 1);
             let partition = Partition {
                 region: id,
                 number: partition,
@@ -274,33 +285,43 @@ async fn open_source(
     notify: Rc<Notify>,
 ) {
     let partitions = source.origin.partitions().await;
+    let left = Rc::new(Cell::new(partitions.len()));
+    let permits = Rc::new(Semaphore::new(ASKED_MAX));
+    let mut asked = JoinSet::new();
     for &partition in &partitions {
         let text = known.get(&checkpoint_name(&source.region, partition));
-        let from = source.origin.find(partition, since).await;
-        let checkpoint = match text.and_then(|text| Checkpoint::parse(text)) {
-            Some(checkpoint) => checkpoint,
-            None => {
-                let first = source.origin.find(partition, 0).await;
-                Checkpoint {
-                    applied: first,
-                    resume: first,
-                    ..Checkpoint::default()
-                }
-            }
-        };
-        let opened = Opened {
-            partition,
-            partitions: partitions.clone(),
+        let checkpoint = text.and_then(|text| Checkpoint::parse(text));
+        let (source, send, notify) = (source.clone(), send.clone(), Rc::clone(&notify));
+        let (left, permits, of) = (Rc::clone(&left), Rc::clone(&permits), partitions.len());
+        asked.spawn_local(async move {
+            let _permit = permits.acquire().await;
             // What was applied before is read again for what is known of its keys.
-            from: from.min(checkpoint.resume),
-            checkpoint,
-            source: source.clone(),
-        };
-        if send.send(opened).is_err() {
-            return;
-        }
-        notify.notify_one();
+            let from = source.origin.find(partition, since).await;
+            let checkpoint = match checkpoint {
+                Some(checkpoint) => checkpoint,
+                None => {
+                    let first = source.origin.find(partition, 0).await;
+                    Checkpoint {
+                        applied: first,
+                        resume: first,
+                        ..Checkpoint::default()
+                    }
+                }
+            };
+            let opened = Opened {
+                partition,
+                of,
+                left,
+                from: from.min(checkpoint.resume),
+                checkpoint,
+                source,
+            };
+            // Nobody waits for it any more where that fails.
+            let _ = send.send(opened);
+            notify.notify_one();
+        });
     }
+    while asked.join_next().await.is_some() {}
 }
 
 fn accept(

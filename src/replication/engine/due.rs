@@ -10,8 +10,8 @@ use super::super::policy::Mode;
 use super::super::version::{Place, Version};
 use super::decide::slice_of;
 use super::{
-    Again, Command, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE, SNAPSHOT_PAUSE_MAX,
-    Sabotage, Told, is_own_key,
+    Again, Command, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE,
+    SNAPSHOT_PAUSE_MAX, Sabotage, Told, is_own_key,
 };
 use crate::mutation::operation::Operations;
 
@@ -37,7 +37,10 @@ impl Engine {
             self.tell(database, &companion, reason, delay, None);
         }
         if let Some(cause) = cause
-            && self.told.get(&id).is_some_and(|told| told.included.covers(cause))
+            && self
+                .told
+                .get(&id)
+                .is_some_and(|told| told.included.covers(cause))
         {
             return;
         }

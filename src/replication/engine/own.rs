@@ -28,7 +28,10 @@ impl Engine {
         let place = Partition::own(partition).at(offset);
         let (writer, settled) = (record.writer, record.settled_through);
         // One that was taken for dead executes now what was given up for it.
-        for open in self.writers.rise(writer, partition, milliseconds(record.hlc)) {
+        for open in self
+            .writers
+            .rise(writer, partition, milliseconds(record.hlc))
+        {
             let reason = Reason::DeadWriter;
             self.unresolved(writer, &open, reason, UNKNOWN_DELAY);
             for key in &open.keys {
