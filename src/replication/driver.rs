@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
-use super::engine::{Body, Change, Command, Decision, Engine, Included, Reason, Sabotage};
+use super::engine::{Body, Change, Command, Decision, Engine, Included, Reason, Recent, Sabotage};
 use super::feed::{self, Feed, Found, Origin};
 use super::inlet::Inlet;
 use super::letters::Letters;
@@ -126,6 +126,8 @@ pub struct Driver<T> {
     is_blind: bool,
     /// What was applied of the others before was read again.
     was_read_again: bool,
+    /// Whether it was gone on without a part of that.
+    goes_without: bool,
     /// How far that has come, and since when.
     read_again: (u64, Instant),
     /// Nothing is put into the own journal before.
@@ -214,6 +216,7 @@ impl<T: Target> Driver<T> {
             stalled: None,
             is_blind: false,
             was_read_again: false,
+            goes_without: false,
             read_again: (0, now),
             append_at: now,
             told_at_once: 1,

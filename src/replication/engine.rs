@@ -61,7 +61,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Body, Change, Command, Decision};
+pub use decide::{Body, Change, Command, Decision, Recent};
 pub use included::Included;
 
 /// How long after a connection to the datastore was lost it may still execute
@@ -240,6 +240,8 @@ pub struct Engine {
     pub(super) is_late: bool,
     /// What is decided was applied before.
     is_repeated: bool,
+    /// How much was applied before of partitions that can't be read again.
+    unread: Vec<(Partition, Offset)>,
     /// What tests leave out, to see that they find it missing.
     #[doc(hidden)]
     pub sabotage: Sabotage,
@@ -294,6 +296,7 @@ impl Engine {
             races: races::Races::default(),
             is_late: false,
             is_repeated: false,
+            unread: Vec::new(),
             sabotage: Sabotage::default(),
             teller: (0, u64::MAX),
             own_flushed: false,

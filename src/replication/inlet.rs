@@ -87,6 +87,8 @@ pub struct Inlet {
     /// Whether its region is being copied to this one.
     pub(super) copying: Copying,
     is_dirty: bool,
+    /// Others were gone on with before what was applied of it was read again.
+    pub(super) is_late: bool,
     pub(super) dedupes: bool,
     /// Whether all records are in this one partition, so that a sequence that is
     /// left out is missing.
@@ -117,6 +119,7 @@ impl Inlet {
             bytes: 0,
             copying: Copying::default(),
             is_dirty: false,
+            is_late: false,
             dedupes: true,
             is_alone: true,
             missing: Vec::new(),

@@ -173,7 +173,8 @@ impl<T: Target> Driver<T> {
             }
             let mut inlet = Inlet::new(partition, &checkpoint);
             if feed.next < inlet.applied {
-                // Its region was gone without until now.
+                // Its region was perhaps gone without until now.
+                inlet.is_late = self.goes_without;
                 self.was_read_again = false;
                 self.read_again.1 = Instant::now();
             }
@@ -232,7 +233,7 @@ impl<T: Target> Driver<T> {
                     .filter_map(|one| one.change.clone())
                     .collect();
                 for change in &changes {
-                    self.engine.repeat(change, None);
+                    self.engine.repeat(change, Recent::None);
                 }
                 metrics.applied.increment(done as u64);
                 inlet.complete(done);
@@ -339,7 +340,11 @@ fn accept(
         let hlc = one.record.hlc;
         let (applied, progress) = inlet.accept(one);
         if let Some(change) = applied {
-            engine.repeat(&change, Some(recent));
+            let recent = match inlet.is_late {
+                true => Recent::All,
+                false => Recent::Since(recent),
+            };
+            engine.repeat(&change, recent);
         }
         for (of, partition, offset) in progress {
             if let Some(partition) = engine.note_progress(region, &of, partition, offset) {

@@ -74,9 +74,15 @@ impl<T: Target> Driver<T> {
         let is_enough = self.is_going_without() && !is_behind;
         if is_whole || is_enough || CATCH_UP <= self.read_again.1.elapsed() {
             self.was_read_again = true;
-            if !is_whole {
-                self.engine.tell_what_was_due_again();
-            }
+            self.goes_without |= !is_whole;
+            let closed = self.closed.iter().map(|one| (one.partition, one.applied));
+            let behind = self
+                .inlets
+                .iter()
+                .filter(|(feed, inlet, _)| feed.next < inlet.applied);
+            let behind = behind.map(|(_, inlet, _)| (inlet.partition, inlet.applied));
+            let unread = closed.chain(behind).collect();
+            self.engine.goes_without(unread);
         }
         self.was_read_again
     }

@@ -42,6 +42,20 @@ pub enum Body {
     Snapshot(v1::Snapshot),
 }
 
+/// Of which changes that were applied before it is not known whether all was done
+/// about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recent {
+    /// Of none.
+    None,
+    /// Of those as new as this clock, where own clients have changed their keys as
+    /// lately.
+    Since(u64),
+    /// Of all whose keys anybody else has changed: others were applied before these
+    /// were known.
+    All,
+}
+
 /// What is to be done for a change.
 #[derive(Debug, Clone, Default)]
 pub struct Decision {
@@ -104,26 +118,35 @@ impl Engine {
     }
 
     /// Notes a change that was applied before this engine knew of it. What has
-    /// come up of its keys since then may be known already. Whether all was done
-    /// about it is not known if it is as new as `recent`: where own clients have
-    /// changed its keys since then, too, they are told.
-    pub fn repeat(&mut self, change: &Change, recent: Option<u64>) {
+    /// come up of its keys since then may be known already. What may not have been
+    /// done about it is done: the last overwrite is made again, and keys are told.
+    pub fn repeat(&mut self, change: &Change, recent: Recent) {
         self.is_repeated = true;
         let decision = self.decide(change);
         self.is_repeated = false;
         self.done(decision);
         let made = change.version.hlc.max(change.version.snapshot);
-        if let Some(recent) = recent.filter(|recent| *recent <= made) {
+        let is_meant = match recent {
+            Recent::None => false,
+            Recent::Since(recent) => recent <= made,
+            Recent::All => true,
+        };
+        if is_meant {
             self.do_again(change, recent);
         }
     }
 
-    fn do_again(&mut self, change: &Change, recent: u64) {
+    fn do_again(&mut self, change: &Change, recent: Recent) {
         let Body::Commands(commands) = &change.body else {
             return;
         };
-        let is_recent =
-            |mark: &Mark| mark.place.partition.region == OWN && recent <= mark.newest.hlc;
+        let is_recent = |mark: &Mark| match recent {
+            Recent::None => false,
+            Recent::Since(recent) => {
+                mark.place.partition.region == OWN && recent <= mark.newest.hlc
+            }
+            Recent::All => mark.place.partition != change.place.partition,
+        };
         let mut keys: SmallVec<[(u32, Bytes); 1]> = SmallVec::new();
         self.each_key(change, |database, key| {
             let state = self.keys.get(&KeyId::of(database, &key));

@@ -54,6 +54,7 @@ impl Engine {
             is_lost |= is_uncovered && !is_part;
             is_conflict |= is_uncovered && mark.place.partition.region == OWN;
         }
+        let told_at = state.snapshot.filter(|place| place.partition.region == OWN);
         let in_flight = self.writers.any_unsettled(&state.unsettled);
         if is_lost {
             if is_conflict {
@@ -64,6 +65,16 @@ impl Engine {
                 decision.lost.push(snapshot.key.clone());
                 return;
             }
+        }
+        let is_unread = |one: &(Partition, _)| included.through(one.0) < one.1;
+        let is_any_unread = self.unread.iter().any(is_unread);
+        // Who tells it has heard what was told here, and knows better.
+        let is_answer = told_at.is_some_and(|place| included.covers(place));
+        if is_any_unread && !is_answer && !self.is_repeated {
+            // What is here may have more, which is not known.
+            self.conflict(database, &snapshot.key, change);
+            decision.lost.push(snapshot.key.clone());
+            return;
         }
         if in_flight && !self.is_repeated {
             // Whether what is under way would come on top of it is not known.

@@ -485,7 +485,7 @@ fn what_a_value_included_is_known_again_though_more_is_known_by_then() {
         assert!(decision.waits || !decision.lost.is_empty(), "{text}");
         let id = KeyId::of(0, b"k");
         assert!(!world.engine.included.contains_key(&id), "{text}");
-        world.engine.repeat(&change, None);
+        world.engine.repeat(&change, Recent::None);
         assert!(world.engine.included[&id].covers(included), "{text}");
     }
 }
