@@ -4,7 +4,7 @@ use super::super::policy::{KeyPolicy, Policy};
 use super::record::{Journaled, Recorder, note};
 use super::settle::unanswered;
 use crate::mutation::Outcome;
-use crate::mutation::memcached::{derive, resolve as resolve_reply};
+use crate::mutation::memcached::{Scratch, derive, resolve as resolve_reply};
 use crate::mutation::writer::MutationParts;
 use crate::protocol::memcached::KEY_BYTES_MAX;
 use crate::protocol::memcached::request::{KeyBuffer, Request};
@@ -62,7 +62,7 @@ pub(super) fn resolve(
     replies: &Replies,
     index: usize,
     command: &Command,
-    journaled: &Journaled,
+    at_ms: u64,
 ) -> (Option<Outcome>, Vec<u8>) {
     let key = first_key(&replies.batch, command);
     let failure = replies.failed(index).or(replies.failure.as_ref());
@@ -73,8 +73,22 @@ pub(super) fn resolve(
     let mut buffer = [0; KEY_BYTES_MAX];
     let request = request(&replies.batch, command, &mut buffer);
     let specification = Specification(command.specification);
-    let outcome = resolve_reply(request.as_ref(), specification, reply, journaled.at_ms);
+    let outcome = resolve_reply(request.as_ref(), specification, reply, at_ms);
     (outcome, key)
+}
+
+/// Whether a mutation is journaled as something else at another time.
+pub(super) fn is_timed(batch: &Batch, command: &Command, times: (u64, u64)) -> bool {
+    let mut buffer = [0; KEY_BYTES_MAX];
+    let Some(request) = request(batch, command, &mut buffer) else {
+        return false;
+    };
+    // memcached's times are seconds.
+    let seconds = (times.1 - times.0) * 1000;
+    let (mut one, mut other) = (Scratch::default(), Scratch::default());
+    let one = derive(&request, times.0, &mut one);
+    let other = derive(&request, times.0 + seconds, &mut other);
+    one.arguments != other.arguments
 }
 
 fn request<'a>(

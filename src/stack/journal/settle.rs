@@ -14,9 +14,15 @@ use crate::protocol::resp::arguments;
 use crate::protocol::resp::commands::{Effect, Table};
 use crate::protocol::{Batch, Class, Command, Failure, Protocol, Replies, Transaction};
 
-/// Why an effect is not known.
 /// Why a mutation whose record may be in the journal had none.
 const NOT_FORWARDED: &str = "not forwarded: the journal can't tell whether it has the record";
+
+/// Why an effect is not known.
+const LATE: &str = "executed so long after it was journaled that its time to live ends later";
+
+/// Times to live that begin so much later in the datastore than in the journal are
+/// told, in milliseconds.
+const LATE_MS: u64 = 2_000;
 
 /// The ordinal among the mutations of each command of a batch.
 pub(super) fn ordinals(batch: &Batch) -> Vec<usize> {
@@ -85,8 +91,10 @@ impl<S: Below> State<S> {
     }
 
     fn record_outcomes(&mut self, replies: &Replies, journaled: &Journaled) {
+        let is_late = journaled.at_ms + LATE_MS <= now_ms();
         // What failed within a transaction is within EXEC's reply.
-        let is_plain = !journaled.has_intent
+        let is_plain = !is_late
+            && !journaled.has_intent
             && !replies.errors
             && replies.failure.is_none()
             && replies.failed.is_empty()
@@ -109,10 +117,24 @@ impl<S: Below> State<S> {
             if journaled.is_lost(sequence) {
                 continue;
             }
-            let resolved = match replies.batch.protocol {
-                Protocol::Redis => resolve(&table, replies, index, command, journaled),
-                Protocol::Memcached => memcached::resolve(replies, index, command, journaled),
+            let resolve = |at_ms: u64| match replies.batch.protocol {
+                Protocol::Redis => resolve(&table, replies, index, command, at_ms),
+                Protocol::Memcached => memcached::resolve(replies, index, command, at_ms),
             };
+            let mut resolved = resolve(journaled.at_ms);
+            let is_done = matches!(resolved.0, None | Some(Outcome::Effects(_)));
+            if is_late && is_done {
+                // What is another at another time has a time to live.
+                let another = journaled.at_ms + 1;
+                let is_timed = resolved.0 != resolve(another).0
+                    || is_timed(&table, &replies.batch, command, (journaled.at_ms, another));
+                if is_timed {
+                    resolved.0 = Some(Outcome::Unknown {
+                        reason: LATE,
+                        keys: Vec::new(),
+                    });
+                }
+            }
             self.tell(sequence, journaled, replies.batch.database, resolved);
         }
     }
@@ -205,7 +227,7 @@ fn resolve(
     replies: &Replies,
     index: usize,
     command: &Command,
-    journaled: &Journaled,
+    at_ms: u64,
 ) -> (Option<Outcome>, Vec<u8>) {
     let batch = &replies.batch;
     let mut inline = Vec::new();
@@ -213,13 +235,8 @@ fn resolve(
     let effect = effect_of(table, command, &arguments);
     let keys = keys_of(table, command.specification, &arguments);
     let key = || keys.first().map(|key| key.to_vec()).unwrap_or_default();
-    let is_final = derive::derive(
-        effect,
-        &arguments,
-        journaled.at_ms,
-        &mut derive::Scratch::default(),
-    )
-    .is_final;
+    let is_final =
+        derive::derive(effect, &arguments, at_ms, &mut derive::Scratch::default()).is_final;
     let Some(reply) = replies.reply(index) else {
         return (
             unanswered(replies.failure.as_ref()),
@@ -227,16 +244,38 @@ fn resolve(
         );
     };
     if let Some(transaction) = &batch.transaction {
-        return resolve_exec(table, transaction, reply, journaled);
+        return resolve_exec(table, transaction, reply, at_ms);
     }
     let part = outcome::Journaled {
         effect,
         arguments: &arguments,
         keys: &keys,
         is_final,
-        journaled_at_ms: journaled.at_ms,
+        journaled_at_ms: at_ms,
     };
     (outcome::resolve(&part, reply), key())
+}
+
+/// Whether a mutation, or a part of a transaction, is journaled as something else at
+/// another time.
+fn is_timed(table: &Table, batch: &Batch, command: &Command, times: (u64, u64)) -> bool {
+    if batch.protocol == Protocol::Memcached {
+        return memcached::is_timed(batch, command, times);
+    }
+    let (commands, bytes) = match &batch.transaction {
+        Some(transaction) => (&transaction.commands[..], &transaction.bytes[..]),
+        None => (std::slice::from_ref(command), &batch.bytes[..]),
+    };
+    let mut mutations = commands.iter().filter(|one| one.class == Class::Mutation);
+    mutations.any(|one| {
+        let mut inline = Vec::new();
+        let arguments = arguments::parse(one.of(bytes), &mut inline);
+        let effect = effect_of(table, one, &arguments);
+        let (mut one, mut other) = (derive::Scratch::default(), derive::Scratch::default());
+        let one = derive::derive(effect, &arguments, times.0, &mut one);
+        let other = derive::derive(effect, &arguments, times.1, &mut other);
+        one.arguments() != other.arguments()
+    })
 }
 
 pub(super) fn unanswered(failure: Option<&Failure>) -> Option<Outcome> {
@@ -255,7 +294,7 @@ fn resolve_exec(
     table: &Table,
     transaction: &Transaction,
     reply: &[u8],
-    journaled: &Journaled,
+    at_ms: u64,
 ) -> (Option<Outcome>, Vec<u8>) {
     let mut inline: Vec<Vec<u8>> = vec![Vec::new(); transaction.commands.len()];
     let mut first_key = Vec::new();
@@ -284,8 +323,8 @@ fn resolve_exec(
             effect: *effect,
             arguments,
             keys,
-            is_final: derive::derive(*effect, arguments, journaled.at_ms, &mut scratch).is_final,
-            journaled_at_ms: journaled.at_ms,
+            is_final: derive::derive(*effect, arguments, at_ms, &mut scratch).is_final,
+            journaled_at_ms: at_ms,
         })
         .collect();
     (resolve_transaction(&parts, reply), first_key)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::JournalState;
+use std::time::Duration;
 
 #[test]
 fn a_lost_outcome_is_told_again_but_not_in_a_loop() {
@@ -22,6 +23,39 @@ fn a_lost_outcome_is_told_again_but_not_in_a_loop() {
         worker.journal.set_state(JournalState::Accepting);
         settle().await;
         assert_eq!(worker.journaled(), ["SPOP s", "1 did SREM s m"]);
+        assert!(worker.shared.is_idle());
+    });
+}
+
+#[test]
+fn times_to_live_that_begin_long_after_they_were_journaled_are_told() {
+    on_worker(async {
+        let worker = Worker::start(DURABLE, &[]);
+        worker.journal.hold();
+        let commands = [
+            "SETEX a 100 v",
+            "SET b 1",
+            "EXPIRE c 50 NX",
+            "PEXPIREAT d 9",
+            "INCR e",
+        ];
+        let mut late = worker.connection().call(worker.batch(&commands));
+        let mut transaction = worker
+            .connection()
+            .call(worker.transaction(&["INCR f", "EXPIRE f 5"]));
+        tokio::time::sleep(Duration::from_millis(2_050)).await;
+        worker.journal.release_all();
+        settle().await;
+        let mut soon = worker.connection().call(worker.batch(&["SETEX a 100 v"]));
+        settle().await;
+        worker.datastore.answer(&["+OK", "+OK", ":1", ":1", ":1"]);
+        worker.datastore.answer(&["*2\r\n:1\r\n:1"]);
+        worker.datastore.answer(&["+OK"]);
+        assert_eq!(lines(&mut late).len(), 5);
+        assert!(!is_pending(&mut transaction) && !is_pending(&mut soon));
+        settle().await;
+        let told = worker.journaled().split_off(7);
+        assert_eq!(told, ["1 unknown", "3 unknown", "6 unknown"]);
         assert!(worker.shared.is_idle());
     });
 }
