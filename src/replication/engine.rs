@@ -57,12 +57,14 @@ mod fresh;
 mod included;
 mod own;
 mod races;
+mod repeat;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Body, Change, Command, Decision, Recent};
+pub use decide::{Body, Change, Command, Decision};
 pub use included::Included;
+pub use repeat::Recent;
 
 /// How long after a connection to the datastore was lost it may still execute
 /// what it had been sent.

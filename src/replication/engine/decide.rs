@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::super::keys::{KeyId, Mark, commutes};
+use super::super::keys::{KeyId, commutes};
 use super::super::policy::Mode;
-use super::super::version::{OWN, Place, Version};
+use super::super::version::{Place, Version};
 use super::{Again, COUNTED_MAX, Counted, Engine, Reason, Sabotage};
 use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{self, Kind, Operation, Operations};
@@ -40,20 +40,6 @@ pub enum Body {
     Commands(Vec<v1::Command>),
     /// A key's value.
     Snapshot(v1::Snapshot),
-}
-
-/// Of which changes that were applied before it is not known whether all was done
-/// about them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recent {
-    /// Of none.
-    None,
-    /// Of those as new as this clock, where own clients have changed their keys as
-    /// lately.
-    Since(u64),
-    /// Of all whose keys anybody else has changed: others were applied before these
-    /// were known.
-    All,
 }
 
 /// What is to be done for a change.
@@ -115,68 +101,6 @@ impl Engine {
             }
         }
         decision
-    }
-
-    /// Notes a change that was applied before this engine knew of it. What has
-    /// come up of its keys since then may be known already. What may not have been
-    /// done about it is done: the last overwrite is made again, and keys are told.
-    pub fn repeat(&mut self, change: &Change, recent: Recent) {
-        self.is_repeated = true;
-        let decision = self.decide(change);
-        self.is_repeated = false;
-        self.done(decision);
-        let made = change.version.hlc.max(change.version.snapshot);
-        let is_meant = match recent {
-            Recent::None => false,
-            Recent::Since(recent) => recent <= made,
-            Recent::All => true,
-        };
-        if is_meant {
-            self.do_again(change, recent);
-        }
-    }
-
-    fn do_again(&mut self, change: &Change, recent: Recent) {
-        let Body::Commands(commands) = &change.body else {
-            return;
-        };
-        let is_recent = |mark: &Mark| match recent {
-            Recent::None => false,
-            Recent::Since(recent) => {
-                mark.place.partition.region == OWN && recent <= mark.newest.hlc
-            }
-            Recent::All => mark.place.partition != change.place.partition,
-        };
-        let mut keys: SmallVec<[(u32, Bytes); 1]> = SmallVec::new();
-        self.each_key(change, |database, key| {
-            let state = self.keys.get(&KeyId::of(database, &key));
-            if state.is_some_and(|state| state.marks.iter().any(is_recent)) {
-                keys.push((database, key));
-            }
-        });
-        if keys.is_empty() {
-            return;
-        }
-        let mut database = change.database;
-        for command in commands {
-            let arguments = &command.arguments;
-            if let Some(selected) = selected(arguments) {
-                database = selected;
-                continue;
-            }
-            let operations = self.operations_of(arguments);
-            for (index, operation) in operations.all.iter().enumerate() {
-                let state = self.keys.get(&KeyId::of(database, operation.key));
-                let is_newest = state.is_some_and(|state| state.newest() == change.version);
-                if operation.kind == Kind::Overwrite && is_newest {
-                    let of = (&operations, index);
-                    self.overwrite_again(change.version, (database, arguments), of, self.now);
-                }
-            }
-        }
-        for (database, key) in keys {
-            self.tell_surely(database, &key, Reason::Overlap);
-        }
     }
 
     /// The keys of a change.

@@ -7,13 +7,12 @@ use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, KeyState};
 use super::super::policy::Mode;
-use super::super::version::{Partition, Place, Version};
+use super::super::version::{Place, Version};
 use super::decide::slice_of;
 use super::{
     Again, Command, Due, Engine, Included, READINGS_MAX, Reason, SNAPSHOT_PAUSE,
     SNAPSHOT_PAUSE_MAX, Sabotage, Told, is_own_key,
 };
-use crate::journal::Offset;
 use crate::mutation::operation::Operations;
 
 impl Engine {
@@ -238,19 +237,6 @@ impl Engine {
             }
         }
         taken
-    }
-
-    /// Of these partitions so much was applied before, and is not known: they can't
-    /// be read. Overwrites are not made again then, as what came after them is not
-    /// known: their keys are told.
-    pub(in super::super) fn goes_without(&mut self, unread: Vec<(Partition, Offset)>) {
-        self.unread = unread;
-        if self.unread.is_empty() {
-            return;
-        }
-        for again in std::mem::take(&mut self.again).into_values() {
-            self.tell_surely(again.command.database, &again.key, Reason::Overlap);
-        }
     }
 
     /// Has one operation of a command, an overwrite, applied again.

@@ -5,6 +5,8 @@ use super::*;
 use crate::mutation::v1::outcome::Result;
 use crate::mutation::v1::record;
 
+mod others;
+
 /// An engine, and journals that grow.
 struct World {
     engine: Engine,

@@ -1,0 +1,134 @@
+//! What other regions tell, and what is to be done about what is known of them late.
+
+use super::*;
+
+fn value(applied: &[(&str, u32, Offset)]) -> Body {
+    let named = |&(region, partition, next_offset): &(&str, u32, Offset)| v1::Applied {
+        region: region.to_owned(),
+        partition,
+        next_offset,
+    };
+    Body::Snapshot(v1::Snapshot {
+        key: Bytes::from("k"),
+        value: Some(Bytes::from("v")),
+        applied: applied.iter().map(named).collect(),
+        ..Default::default()
+    })
+}
+
+#[test]
+fn who_told_what_counts_now_answers_an_older_value_and_nobody_else() {
+    for is_newer_told in [false, true] {
+        let mut world = World::new();
+        world.own(100, mutation("SET k v", false));
+        let key = Bytes::from("k");
+        world.engine.tell_surely(0, &key, Reason::Overlap);
+        assert_eq!(world.tell().len(), 1);
+        if is_newer_told {
+            let newer = world.change(200, value(&[("eu", 0, 9)]));
+            assert_eq!(newer.commands.len(), 1);
+        }
+        assert_eq!(world.change(90, value(&[])).older, 1);
+        assert_eq!(world.is_due("k"), !is_newer_told);
+    }
+}
+
+#[test]
+fn who_is_told_again_and_again_is_told_less_often() {
+    let mut world = World::new();
+    world.own(100, mutation("SET k v", false));
+    let mut times = Vec::new();
+    for tick in 1..=400 {
+        world.engine.now = Duration::from_millis(10 * tick);
+        let key = Bytes::from("k");
+        world.engine.tell_surely(0, &key, Reason::Overlap);
+        world.own(900, record::Body::Heartbeat(v1::Heartbeat::default()));
+        for due in world.engine.take_due(9) {
+            let floor = world.engine.floor();
+            let told = Included::default();
+            world.engine.told(&due, (901 << 16, 8), floor, told);
+            times.push(10 * tick);
+        }
+    }
+    let pauses: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.is_sorted(), "{pauses:?}");
+    assert!(pauses[0] <= 60 && 1000 <= *pauses.last().expect("several"));
+}
+
+#[test]
+fn what_was_applied_and_is_not_known_is_not_undone() {
+    let unread = Partition {
+        region: RegionId(1),
+        number: 1,
+    };
+    let mut world = World::new();
+    world.engine.goes_without(vec![(unread, 7)]);
+    let lacks = world.change(100, value(&[("us", 1, 6)]));
+    assert_eq!((lacks.commands.len(), lacks.lost.len()), (0, 1));
+    assert!(world.is_due("k"));
+    let includes = world.change(101, value(&[("us", 1, 7)]));
+    assert_eq!((includes.commands.len(), includes.lost.len()), (1, 0));
+    // An answer to what was told here.
+    let mut world = World::new();
+    world.engine.goes_without(vec![(unread, 7)]);
+    let told = v1::Snapshot {
+        key: Bytes::from("k"),
+        ..Default::default()
+    };
+    world.own(50, record::Body::Snapshot(told));
+    assert_eq!(world.change(100, value(&[("eu", 0, 0)])).lost.len(), 1);
+    assert_eq!(world.change(101, value(&[("eu", 0, 1)])).commands.len(), 1);
+}
+
+#[test]
+fn what_is_read_again_late_is_made_again_where_others_came_between() {
+    for (recent, count) in [(Recent::All, 1), (Recent::Since(0), 0)] {
+        let mut world = World::new();
+        assert_eq!(world.us(60, "SET k between"), 1);
+        let change = Change {
+            place: Partition {
+                region: RegionId(1),
+                number: 1,
+            }
+            .at(0),
+            version: Version {
+                hlc: 70 << 16,
+                writer: 9,
+                ..Version::default()
+            },
+            database: 0,
+            body: Body::Commands(commands("MSET k new other 1")),
+        };
+        world.engine.repeat(&change, recent);
+        let again = world.engine.take_again();
+        assert_eq!(again.len(), count);
+        let of_key = commands("MSET k new");
+        assert!(
+            again
+                .iter()
+                .all(|one| one.command.arguments == of_key[0].arguments)
+        );
+        assert_eq!(world.is_due("k"), count == 1);
+        assert!(!world.is_due("other"));
+    }
+}
+
+#[test]
+fn what_only_its_outcome_tells_has_its_key_told_beside_a_flush() {
+    let mut world = World::new();
+    let flush = record::Body::Mutation(v1::Mutation {
+        commands: commands("FLUSHALL"),
+        ..Default::default()
+    });
+    world.own(100, flush);
+    let beside = v1::Record {
+        hlc: 101 << 16,
+        writer: 7,
+        sequence: 2,
+        settled_through: 0,
+        body: Some(intent("k")),
+        ..Default::default()
+    };
+    world.engine.own(0, world.offset, &beside);
+    assert!(world.is_due("k"));
+}
