@@ -172,7 +172,7 @@ impl<T: Target> Driver<T> {
                 }
             }
             let mut inlet = Inlet::new(partition, &checkpoint);
-            if feed.next < inlet.applied {
+            if feed.next < inlet.applied || self.goes_without {
                 // Its region was perhaps gone without until now.
                 inlet.is_late = self.goes_without;
                 self.was_read_again = false;
