@@ -250,7 +250,9 @@ start_sidecar() {
 }
 
 # The binary the scripts run: another one can be named for trying things out.
-sidecar="${SIDECAR_BINARY:-$root/target/release/wal-sidecar}"
+# Cargo puts it elsewhere where it is told to.
+built="${CARGO_TARGET_DIR:-$root/target}/release"
+sidecar="${SIDECAR_BINARY:-$built/wal-sidecar}"
 
 need_rust() {
   # A fresh rustup is not on the path of shells that run already.
