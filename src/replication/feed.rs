@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::version::journal_number;
@@ -83,10 +83,12 @@ impl Origin {
     }
 
     /// The first offset of a partition from which on records are as new as `hlc`,
-    /// or newer. Waits until that is known.
-    pub async fn find(&self, partition: u32, hlc: u64) -> Offset {
+    /// or newer. Waits until that is known; each attempt takes one of `permits`, so
+    /// that those that fail keep none from others.
+    pub async fn find(&self, partition: u32, hlc: u64, permits: &Semaphore) -> Offset {
         let mut is_told = false;
         loop {
+            let permit = permits.acquire().await;
             let found = match self {
                 Origin::Journal(journal @ (Journal::Local(_) | Journal::Memory(_))) => journal
                     .find_in(partition, hlc)
@@ -105,6 +107,7 @@ impl Origin {
                     found.map_err(|error| error.to_string())
                 }
             };
+            drop(permit);
             match found {
                 Ok(offset) => return offset,
                 Err(error) if !is_told => {

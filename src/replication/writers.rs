@@ -14,8 +14,9 @@ use crate::mutation::v1;
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A writer that said nothing for so long, by its own clock, stood still: who read
-/// its journal then has perhaps taken it for dead.
-const STILL_MS: u64 = 2_500;
+/// its journal then has perhaps taken it for dead. Longer than between two of its
+/// heartbeats, of which one is left out after other records.
+const STILL_MS: u64 = 4_500;
 
 /// Changes of such writers that are remembered.
 const LEFT_MAX: usize = 1 << 16;
@@ -31,6 +32,8 @@ pub struct Writers {
 #[derive(Debug, Default)]
 struct Writer {
     heard: Duration,
+    /// Its clock at its newest record, in milliseconds since the Unix epoch.
+    spoke_ms: u64,
     /// All changes up to this are settled: their replies were seen. What became
     /// of those that were refused may stand in partitions that are not read yet.
     settled_through: u64,
@@ -45,8 +48,7 @@ struct Lane {
     partition: u32,
     /// All up to this are settled, and what became of them was read.
     settled_through: u64,
-    /// Its clock at the last record, in milliseconds since the Unix epoch; 0 before
-    /// the first.
+    /// Its clock at the last record here; 0 before the first.
     spoke_ms: u64,
     /// Changes of which that is not so, in order.
     open: VecDeque<Open>,
@@ -130,14 +132,24 @@ impl Writers {
     /// milliseconds since the Unix epoch. If it had stood still, what it had left is
     /// returned: here or elsewhere it was perhaps taken for dead and for settled.
     pub fn rise(&mut self, writer: u64, partition: u32, spoke_ms: u64) -> Vec<Open> {
-        let lane = self.all.entry(writer).or_default().lane_mut(partition);
-        let is_still = lane.spoke_ms != 0 && lane.spoke_ms + STILL_MS <= spoke_ms;
+        let known = self.all.entry(writer).or_default();
+        let (newest_ms, through) = (known.spoke_ms, known.settled_through);
+        known.spoke_ms = spoke_ms.max(newest_ms);
+        let lane = known.lane_mut(partition);
+        let is_gap = lane.spoke_ms != 0 && lane.spoke_ms + STILL_MS <= spoke_ms;
         lane.spoke_ms = spoke_ms.max(lane.spoke_ms);
-        let open = lane
-            .open
-            .iter()
-            .filter(|open| is_still && !open.is_resolved);
-        let mut left: Vec<Open> = open.cloned().collect();
+        let mut left: Vec<Open> = Vec::new();
+        if is_gap && newest_ms + STILL_MS <= spoke_ms {
+            // It has said nothing anywhere.
+            let open = known.lanes.iter().flat_map(|lane| &lane.open);
+            let is_left =
+                |open: &&Open| !open.is_resolved && (!open.is_final || through < open.sequence);
+            left.extend(open.filter(is_left).cloned());
+        } else if is_gap && spoke_ms + STILL_MS <= newest_ms {
+            // Other partitions were read before this one.
+            let open = lane.open.iter().filter(|open| !open.is_resolved);
+            left.extend(open.cloned());
+        }
         if !self.buried.is_empty() {
             let (_, buried) = self.buried.remove(&writer).unwrap_or_default();
             for open in &buried {
@@ -318,15 +330,27 @@ mod tests {
 
     #[test]
     fn who_said_nothing_for_long_has_perhaps_been_taken_for_dead_elsewhere() {
+        let risen = |writers: &mut Writers, partition, ms| -> Vec<u64> {
+            let risen = writers.rise(7, partition, ms);
+            risen.iter().map(|open| open.sequence).collect()
+        };
         let mut writers = Writers::default();
-        assert!(writers.rise(7, 0, 10_000).is_empty());
+        assert_eq!(risen(&mut writers, 0, 10_000), [0; 0]);
+        assert_eq!(risen(&mut writers, 1, 10_000), [0; 0]);
         writers.open(7, open(0, 1, true));
-        assert!(writers.rise(7, 0, 10_000 + STILL_MS - 1).is_empty());
-        // Another partition is read up to then before this one.
-        assert!(writers.rise(7, 1, 90_000).is_empty());
-        let risen = writers.rise(7, 0, 10_000 + 2 * STILL_MS);
-        assert_eq!((risen.len(), risen[0].sequence), (1, 1));
-        assert!(writers.rise(7, 0, 10_001 + 2 * STILL_MS).is_empty());
+        writers.open(7, open(1, 2, true));
+        writers.open(7, open(0, 3, true));
+        writers.heard(1, 7, 1, Duration::ZERO);
+        assert_eq!(risen(&mut writers, 1, 10_000 + STILL_MS - 1), [0; 0]);
+        // It goes on in another partition.
+        assert_eq!(risen(&mut writers, 0, 10_000 + STILL_MS), [0; 0]);
+        // Nothing anywhere; that the first is settled it has said before.
+        assert_eq!(risen(&mut writers, 1, 10_000 + 2 * STILL_MS), [3, 2]);
+        assert_eq!(risen(&mut writers, 0, 10_001 + 2 * STILL_MS), [0; 0]);
+        // One that is read long after the others has the same gap.
+        assert_eq!(risen(&mut writers, 2, 10_000), [0; 0]);
+        writers.open(7, open(2, 4, true));
+        assert_eq!(risen(&mut writers, 2, 10_000 + STILL_MS), [4]);
     }
 
     #[test]

@@ -42,19 +42,20 @@ pub struct WorldOptions {
     pub flushes: bool,
     /// Sidecars stand still for seconds, and go on.
     pub freezes: bool,
-    /// A link comes back long after all else, and after replicators were replaced.
+    /// A link is down for as long as clients write, longer than who takes over waits
+    /// for it.
     pub is_late_link: bool,
 }
 
 impl WorldOptions {
     pub fn of(random: &mut Random, sabotage: Sabotage) -> WorldOptions {
         let freezes = random.permille(80);
+        let is_late_link = random.permille(40);
         // Some longer than a sidecar stands still.
-        let work = match freezes && random.permille(300) {
+        let work = match is_late_link || freezes && random.permille(300) {
             true => 9000,
             false => 500 + random.below(1500),
         };
-        let is_late_link = random.permille(100);
         WorldOptions {
             regions: 2 + usize::from(random.permille(400)),
             sidecars: 1 + random.below(3) as usize,
@@ -189,6 +190,12 @@ impl World {
             }
         }
         let end = Instant::now() + self.options.work;
+        let all: Vec<(usize, usize)> = self.links.borrow().keys().copied().collect();
+        let late = *self.random.pick(&all);
+        if self.options.is_late_link {
+            tokio::time::sleep(self.random.micros(1_000_000)).await;
+            self.set_link(late, false);
+        }
         while Instant::now() < end {
             tokio::time::sleep(self.random.micros(60_000)).await;
             if self.options.crashes && self.random.permille(200) {
@@ -199,18 +206,15 @@ impl World {
                 sidecars[victim] = self.start_sidecar(region);
             }
             if self.options.cuts && self.random.permille(150) {
-                self.cut();
+                let link = *self.random.pick(&all);
+                if link != late || !self.options.is_late_link {
+                    self.cut(link);
+                }
             }
         }
-        let all: Vec<(usize, usize)> = self.links.borrow().keys().copied().collect();
-        let late = *self.random.pick(&all);
         self.quiet.set(true);
         for link in all {
-            self.set_link(link, link != late || !self.options.is_late_link);
-        }
-        if self.options.is_late_link {
-            tokio::time::sleep(Duration::from_secs(8)).await;
-            self.set_link(late, true);
+            self.set_link(link, true);
         }
         for sidecar in sidecars {
             let _ = sidecar.await;
@@ -438,6 +442,7 @@ impl World {
         let now_us = Rc::clone(&self.now_us);
         let (sabotage, failures) = (self.options.sabotage, self.options.failures);
         let (crashes, is_filled) = (self.options.crashes, self.options.is_filled);
+        let is_late_link = self.options.is_late_link;
         let quiet = Rc::clone(&self.quiet);
         let counts = Rc::clone(&self.counts);
         tokio::task::spawn_local(async move {
@@ -484,11 +489,16 @@ impl World {
                     watch_after: Vec::new(),
                     was_watched: Vec::new(),
                     // Others take over while clients write, or when all is quiet.
-                    lease_ms: *random.pick(&[100, 10_000]),
+                    lease_ms: match is_late_link {
+                        true => 100,
+                        false => *random.pick(&[100, 10_000]),
+                    },
                 };
                 let mut driver = Driver::new(options, target, now_us() / 1000);
                 let (_send, stop) = watch::channel(false);
-                let until = match crashes && !quiet.get() {
+                let until = match (crashes || is_late_link) && !quiet.get() {
+                    // Time to lead without the region that is away.
+                    true if is_late_link => Duration::from_secs(1) + random.micros(9_000_000),
                     // Who has little time for it never gets far: journals grow all
                     // the while, and are read again each time.
                     true if is_filled => {

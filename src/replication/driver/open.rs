@@ -15,8 +15,7 @@ const LEADERS_DIFFER_MS: u64 = 2000;
 /// not known: about those of so long.
 const RECENT_MS: u64 = 10_000;
 
-/// Partitions of a source that are asked at once where to begin: one that does not
-/// answer keeps few of the others from it.
+/// Partitions of a source that are asked at once where to begin.
 const ASKED_MAX: usize = 8;
 
 /// A partition of a source that can be read.
@@ -87,9 +86,10 @@ impl<T: Target> Driver<T> {
             }
         }
         let own = Origin::Journal(self.options.own.clone());
+        let permits = Semaphore::new(ASKED_MAX);
         for partition in partitions {
             let from = tokio::select! {
-                from = own.find(partition, since) => from,
+                from = own.find(partition, since, &permits) => from,
                 _ = stop.changed() => return Some(Stop::Asked),
             };
             let (region, name) = (self.options.region.clone(), self.options.region.clone());
@@ -101,6 +101,7 @@ impl<T: Target> Driver<T> {
         let is_own = |source: &&Source| source.region == self.options.region;
         self.own_unopened = sources.iter().filter(is_own).count();
         self.opening = Instant::now();
+        self.read_again = (0, self.opening);
         // One that is away keeps nobody from the others.
         for source in &sources {
             let metrics = self.metrics.source(&source.name);
@@ -262,6 +263,8 @@ impl<T: Target> Driver<T> {
             inlets,
             engine,
             heard,
+            was_read_again,
+            read_again,
             ..
         } = self;
         for (feed, inlet, metrics) in inlets.iter_mut() {
@@ -270,6 +273,11 @@ impl<T: Target> Driver<T> {
                     break;
                 };
                 any = true;
+                if inlet.is_late && *was_read_again && begins(&found) < inlet.applied {
+                    // Its region was gone without, and is back.
+                    *was_read_again = false;
+                    read_again.1 = Instant::now();
+                }
                 accept(engine, heard, inlet, found, metrics);
             }
         }
@@ -295,13 +303,12 @@ async fn open_source(
         let (source, send, notify) = (source.clone(), send.clone(), Rc::clone(&notify));
         let (left, permits, of) = (Rc::clone(&left), Rc::clone(&permits), partitions.len());
         asked.spawn_local(async move {
-            let _permit = permits.acquire().await;
             // What was applied before is read again for what is known of its keys.
-            let from = source.origin.find(partition, since).await;
+            let from = source.origin.find(partition, since, &permits).await;
             let checkpoint = match checkpoint {
                 Some(checkpoint) => checkpoint,
                 None => {
-                    let first = source.origin.find(partition, 0).await;
+                    let first = source.origin.find(partition, 0, &permits).await;
                     Checkpoint {
                         applied: first,
                         resume: first,
@@ -323,6 +330,11 @@ async fn open_source(
         });
     }
     while asked.join_next().await.is_some() {}
+}
+
+/// Where a reading begins.
+fn begins(found: &[Found]) -> u64 {
+    found.first().map_or(u64::MAX, |first| first.offset)
 }
 
 fn accept(

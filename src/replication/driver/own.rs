@@ -65,7 +65,9 @@ impl<T: Target> Driver<T> {
         if self.was_read_again {
             return true;
         }
-        let read = self.inlets.iter().map(|(feed, _, _)| feed.next).sum();
+        // Others that go on are no progress.
+        let again = |(feed, inlet, _): &(Feed, Inlet, _)| feed.next.min(inlet.applied);
+        let read = self.inlets.iter().map(again).sum();
         if self.read_again.0 != read {
             self.read_again = (read, Instant::now());
         }
@@ -76,12 +78,13 @@ impl<T: Target> Driver<T> {
             self.was_read_again = true;
             self.goes_without |= !is_whole;
             let closed = self.closed.iter().map(|one| (one.partition, one.applied));
-            let behind = self
-                .inlets
-                .iter()
-                .filter(|(feed, inlet, _)| feed.next < inlet.applied);
-            let behind = behind.map(|(_, inlet, _)| (inlet.partition, inlet.applied));
-            let unread = closed.chain(behind).collect();
+            let mut unread: Vec<_> = closed.collect();
+            for (feed, inlet, _) in &mut self.inlets {
+                if feed.next < inlet.applied {
+                    inlet.is_late = true;
+                    unread.push((inlet.partition, inlet.applied));
+                }
+            }
             self.engine.goes_without(unread);
         }
         self.was_read_again

@@ -77,13 +77,8 @@ impl Engine {
         }
         match &change.body {
             Body::Commands(commands) => {
-                let mut database = change.database;
-                for command in commands {
-                    if let Some(selected) = selected(&command.arguments) {
-                        database = selected;
-                        continue;
-                    }
-                    self.decide_by_policy(change, database, &command.arguments, &mut decision);
+                for (database, arguments) in by_database(change.database, commands) {
+                    self.decide_by_policy(change, database, arguments, &mut decision);
                 }
             }
             Body::Snapshot(snapshot) => {
@@ -108,13 +103,8 @@ impl Engine {
         match &change.body {
             Body::Snapshot(snapshot) => each(change.database, snapshot.key.clone()),
             Body::Commands(commands) => {
-                let mut database = change.database;
-                for command in commands {
-                    if let Some(selected) = selected(&command.arguments) {
-                        database = selected;
-                        continue;
-                    }
-                    for (database, key) in self.keys_of_command(database, &command.arguments) {
+                for (database, arguments) in by_database(change.database, commands) {
+                    for (database, key) in self.keys_of_command(database, arguments) {
                         each(database, key);
                     }
                 }
@@ -171,7 +161,7 @@ impl Engine {
 
     /// How a key's change is replicated; a value that does not live long enough
     /// is not. `expires_at` is milliseconds since the Unix epoch, 0 for never.
-    fn kept(&self, key: &[u8], change: &Change, expires_at: impl Fn() -> i64) -> Mode {
+    pub(super) fn kept(&self, key: &[u8], change: &Change, expires_at: impl Fn() -> i64) -> Mode {
         let policy = self.policy.load().of(key);
         if policy.mode == Mode::Value && !policy.ttl_min.is_zero() {
             let made = milliseconds(change.version.hlc.max(change.version.snapshot)) as i64;
@@ -480,7 +470,7 @@ impl Engine {
 
 /// When the value expires that a command sets, in milliseconds since the Unix
 /// epoch; 0 for never, or not known.
-fn expires_at(store: v1::Store, arguments: &[Bytes]) -> i64 {
+pub(super) fn expires_at(store: v1::Store, arguments: &[Bytes]) -> i64 {
     let number = |index: usize| {
         let digits = std::str::from_utf8(arguments.get(index)?).ok()?;
         digits.parse::<i64>().ok()
@@ -501,8 +491,22 @@ fn expires_at(store: v1::Store, arguments: &[Bytes]) -> i64 {
     at.unwrap_or(0)
 }
 
+/// The commands of a change that begins in a database, but for its SELECTs, each
+/// with the database it is for.
+pub(super) fn by_database(
+    mut database: u32,
+    commands: &[v1::Command],
+) -> impl Iterator<Item = (u32, &[Bytes])> {
+    commands.iter().filter_map(move |command| {
+        let selected = selected(&command.arguments);
+        database = selected.unwrap_or(database);
+        let is_select = selected.is_some();
+        (!is_select).then_some((database, &command.arguments[..]))
+    })
+}
+
 /// The database that a SELECT within a transaction selects.
-pub(super) fn selected(arguments: &[Bytes]) -> Option<u32> {
+fn selected(arguments: &[Bytes]) -> Option<u32> {
     let [name, database] = arguments else {
         return None;
     };

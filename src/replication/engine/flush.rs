@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, Unsettled};
 use super::super::version::Version;
-use super::decide::{flushes, selected};
+use super::decide::{by_database, flushes};
 use super::{Body, Change, Engine, Reason, is_own_key};
 use crate::mutation::operation::Kind;
 use crate::mutation::v1;
@@ -42,14 +42,9 @@ impl Engine {
         of(database).max(of(ALL))
     }
 
-    fn flushes_in(&self, mut database: u32, commands: &[v1::Command]) -> Flushes {
+    fn flushes_in(&self, database: u32, commands: &[v1::Command]) -> Flushes {
         let mut found = Flushes::new();
-        for command in commands {
-            let arguments = &command.arguments;
-            if let Some(selected) = selected(arguments) {
-                database = selected;
-                continue;
-            }
+        for (database, arguments) in by_database(database, commands) {
             // Most are not even looked at.
             let name = arguments.first().map_or(&[][..], |name| &name[..]);
             let may_be = name.len() >= 7 && name[..5].eq_ignore_ascii_case(b"flush");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::keys::{KeyId, Mark, Unsettled, commutes};
 use super::super::version::{OWN, Partition, Place, Version};
 use super::super::writers::Open;
-use super::decide::{flushes, selected, slice_of};
+use super::decide::{by_database, flushes, slice_of};
 use super::{Engine, Included, Reason, UNKNOWN_DELAY};
 use crate::journal::Offset;
 use crate::mutation::clock::milliseconds;
@@ -203,18 +203,12 @@ impl Engine {
     /// Takes back what was noted of a change that was refused, of which others
     /// have applied all.
     fn reject(&mut self, writer: u64, open: &Open) {
-        let mut database = open.database;
         let version = Version {
             hlc: open.hlc,
             writer,
             ..Version::default()
         };
-        for command in &open.commands {
-            let arguments = &command.arguments;
-            if let Some(selected) = selected(arguments) {
-                database = selected;
-                continue;
-            }
+        for (database, arguments) in by_database(open.database, &open.commands) {
             let operations = self.operations_of(arguments);
             let of_keys = operations.all.iter();
             for operation in of_keys.filter(|one| one.kind != Kind::Flush) {
@@ -266,7 +260,6 @@ impl Engine {
     /// A final change was executed or not. What it overwrites it overwrites
     /// again: others have done so. Of anything else the value is told.
     pub(super) fn unresolved(&mut self, writer: u64, open: &Open, reason: Reason, delay: Duration) {
-        let mut database = open.database;
         let version = Version {
             hlc: open.hlc,
             writer,
@@ -274,16 +267,11 @@ impl Engine {
         };
         if !open.is_final {
             for key in &open.keys {
-                self.unknown(open.place, database, version, key, delay);
+                self.unknown(open.place, open.database, version, key, delay);
             }
             return;
         }
-        for command in &open.commands {
-            let arguments = &command.arguments;
-            if let Some(selected) = selected(arguments) {
-                database = selected;
-                continue;
-            }
+        for (database, arguments) in by_database(open.database, &open.commands) {
             let operations = self.operations_of(arguments);
             for (index, operation) in operations.all.iter().enumerate() {
                 match operation.kind {
@@ -329,17 +317,12 @@ impl Engine {
     fn own_commands(
         &mut self,
         place: Place,
-        mut database: u32,
+        database: u32,
         version: Version,
         commands: &[v1::Command],
         unsettled: Option<(u64, u32)>,
     ) {
-        for command in commands {
-            let arguments = &command.arguments;
-            if let Some(selected) = selected(arguments) {
-                database = selected;
-                continue;
-            }
+        for (database, arguments) in by_database(database, commands) {
             let operations = self.operations_of(arguments);
             for operation in &operations.all {
                 if operation.kind == Kind::Flush {

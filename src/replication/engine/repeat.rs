@@ -4,8 +4,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, Mark};
+use super::super::policy::Mode;
 use super::super::version::{OWN, Partition};
-use super::decide::selected;
+use super::decide::{by_database, expires_at};
 use super::{Body, Change, Engine, Reason};
 use crate::journal::Offset;
 use crate::mutation::operation::Kind;
@@ -68,20 +69,16 @@ impl Engine {
             Body::Snapshot(_) if recent == Recent::All => &[],
             Body::Snapshot(_) => return,
         };
-        let mut database = change.database;
-        for command in commands {
-            let arguments = &command.arguments;
-            if let Some(selected) = selected(arguments) {
-                database = selected;
-                continue;
-            }
+        for (database, arguments) in by_database(change.database, commands) {
             let operations = self.operations_of(arguments);
             for (index, operation) in operations.all.iter().enumerate() {
                 let state = self.keys.get(&KeyId::of(database, operation.key));
                 let is_newest = state.is_some_and(|state| state.newest() == change.version);
                 let mut among = keys.iter();
                 let is_meant = among.any(|(of, key)| *of == database && *key == operation.key);
-                if operation.kind == Kind::Overwrite && is_newest && is_meant {
+                let expires = || expires_at(self.store, arguments);
+                let is_kept = || self.kept(operation.key, change, expires) == Mode::Value;
+                if operation.kind == Kind::Overwrite && is_newest && is_meant && is_kept() {
                     let of = (&operations, index);
                     self.overwrite_again(change.version, (database, arguments), of, self.now);
                 }
@@ -93,11 +90,13 @@ impl Engine {
     }
 
     /// Of these partitions so much was applied before, and is not known: they can't
-    /// be read. Overwrites are not made again then, as what came after them is not
-    /// known: their keys are told.
+    /// be read. Overwrites are not made again where there are more than before, as
+    /// what came after them is not known: their keys are told.
     pub(in super::super) fn goes_without(&mut self, unread: Vec<(Partition, Offset)>) {
+        let was_unread = |of: &Partition| self.unread.iter().any(|(known, _)| known == of);
+        let is_more = unread.iter().any(|(partition, _)| !was_unread(partition));
         self.unread = unread;
-        if self.unread.is_empty() {
+        if !is_more {
             return;
         }
         for again in std::mem::take(&mut self.again).into_values() {

@@ -70,7 +70,7 @@ impl Engine {
         let is_any_unread = self.unread.iter().any(is_unread);
         // Who tells it has heard what was told here, and knows better.
         let is_answer = told_at.is_some_and(|place| included.covers(place));
-        if is_any_unread && !is_answer && !self.is_repeated {
+        if is_any_unread && !is_part && !is_answer && !self.is_repeated {
             // What is here may have more, which is not known.
             self.conflict(database, &snapshot.key, change);
             decision.lost.push(snapshot.key.clone());

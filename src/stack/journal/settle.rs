@@ -122,7 +122,10 @@ impl<S: Below> State<S> {
                 Protocol::Memcached => memcached::resolve(replies, index, command, at_ms),
             };
             let mut resolved = resolve(journaled.at_ms);
-            let is_done = matches!(resolved.0, None | Some(Outcome::Effects(_)));
+            let is_done = !matches!(
+                resolved.0,
+                Some(Outcome::Rejected(_) | Outcome::Unknown { .. })
+            );
             if is_late && is_done {
                 // What is another at another time has a time to live.
                 let another = journaled.at_ms + 1;

@@ -114,6 +114,39 @@ fn what_is_read_again_late_is_made_again_where_others_came_between() {
 }
 
 #[test]
+fn overwrites_are_made_again_unless_more_is_away_than_before() {
+    let of_us = |number| Partition {
+        region: RegionId(1),
+        number,
+    };
+    let mut world = World::new();
+    let change = Change {
+        place: of_us(1).at(0),
+        version: Version {
+            hlc: 70 << 16,
+            writer: 9,
+            ..Version::default()
+        },
+        database: 0,
+        body: Body::Commands(commands("SET k new")),
+    };
+    world
+        .engine
+        .goes_without(vec![(of_us(1), 1), (of_us(2), 1)]);
+    assert_eq!(world.us(60, "SET k between"), 1);
+    // It is back, the other is not.
+    world.engine.repeat(&change, Recent::All);
+    world.engine.goes_without(vec![(of_us(2), 1)]);
+    assert_eq!(world.engine.take_again().len(), 1);
+    world.engine.repeat(&change, Recent::All);
+    world
+        .engine
+        .goes_without(vec![(of_us(1), 1), (of_us(2), 1)]);
+    assert!(world.engine.take_again().is_empty());
+    assert!(world.is_due("k"));
+}
+
+#[test]
 fn what_only_its_outcome_tells_has_its_key_told_beside_a_flush() {
     let mut world = World::new();
     let flush = record::Body::Mutation(v1::Mutation {
