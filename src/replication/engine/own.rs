@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, Mark, Unsettled, commutes};
 use super::super::version::{OWN, Partition, Place, Version};
@@ -301,9 +302,32 @@ impl Engine {
             state.written = state.written.max(Version::written(snapshot));
             self.included.insert(id, included.clone());
         }
-        self.note_told(id, version, included);
         let (teller, since) = self.teller;
         let is_by_other = record.writer != teller && since < record.hlc;
+        // Who told it has perhaps not told any more what was made on top of it, which
+        // others may get before it.
+        let on_top = state.marks.iter().map(|mark| (mark, mark.uncounted));
+        let on_top = on_top.filter(|(mark, uncounted)| {
+            mark.place.partition.region == OWN
+                && mark.place.partition != place.partition
+                && mark.kinds & !(Kind::Overwrite as u8 | Kind::Counter as u8) != 0
+                && version < mark.newest
+                && !included.covers(*uncounted)
+        });
+        let on_top: SmallVec<[Place; 1]> = on_top.map(|(_, uncounted)| uncounted).collect();
+        self.note_told(id, version, included);
+        if record.writer != teller {
+            for cause in on_top {
+                let (delay, cause) = (Duration::ZERO, Some(cause));
+                self.tell(
+                    record.database,
+                    &snapshot.key,
+                    Reason::Conflict,
+                    delay,
+                    cause,
+                );
+            }
+        }
         if is_by_other || self.is_late {
             // By one that has not noticed yet that it does not lead any more: what
             // it has read may be old. Or this one may have told something older

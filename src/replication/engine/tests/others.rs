@@ -114,6 +114,36 @@ fn what_is_read_again_late_is_made_again_where_others_came_between() {
 }
 
 #[test]
+fn what_was_made_on_top_of_a_value_is_told_by_who_leads_next() {
+    for (next_offset, is_told) in [(0, true), (1, false)] {
+        let mut world = World::new();
+        world.engine.teller = (8, 950 << 16);
+        let on_top = v1::Record {
+            hlc: 500 << 16,
+            writer: 6,
+            sequence: 1,
+            body: Some(mutation("RPUSH k v", false)),
+            ..Default::default()
+        };
+        // Its partition is read before that of the value.
+        world.engine.own(1, 0, &on_top);
+        assert!(!world.is_due("k"));
+        let told = v1::Snapshot {
+            key: Bytes::from("k"),
+            content_hlc: 300 << 16,
+            applied: vec![v1::Applied {
+                region: "eu".to_owned(),
+                partition: 1,
+                next_offset,
+            }],
+            ..Default::default()
+        };
+        world.own(400, record::Body::Snapshot(told));
+        assert_eq!(world.is_due("k"), is_told);
+    }
+}
+
+#[test]
 fn overwrites_are_made_again_unless_more_is_away_than_before() {
     let of_us = |number| Partition {
         region: RegionId(1),
