@@ -304,20 +304,19 @@ impl Engine {
         }
         let (teller, since) = self.teller;
         let is_by_other = record.writer != teller && since < record.hlc;
-        // Who told it has perhaps not told any more what was made on top of it, which
-        // others may get before it.
-        let on_top = state.marks.iter().map(|mark| (mark, mark.uncounted));
-        let on_top = on_top.filter(|(mark, uncounted)| {
+        // Who told it had perhaps not read another own journal, so that the value has
+        // more than it names, or has not told any more what was made on top of it.
+        let unnamed = state.marks.iter().filter(|mark| {
             mark.place.partition.region == OWN
                 && mark.place.partition != place.partition
-                && mark.kinds & !(Kind::Overwrite as u8 | Kind::Counter as u8) != 0
+                && mark.kinds & !(Kind::Overwrite as u8) != 0
                 && version < mark.newest
-                && !included.covers(*uncounted)
+                && !included.covers(mark.place)
         });
-        let on_top: SmallVec<[Place; 1]> = on_top.map(|(_, uncounted)| uncounted).collect();
+        let unnamed: SmallVec<[Place; 1]> = unnamed.map(|mark| mark.place).collect();
         self.note_told(id, version, included);
         if record.writer != teller {
-            for cause in on_top {
+            for cause in unnamed {
                 let (delay, cause) = (Duration::ZERO, Some(cause));
                 self.tell(
                     record.database,
@@ -414,6 +413,14 @@ impl Engine {
         let is_older = version < state.overwritten && version.writer != state.overwritten.writer;
         let is_behind = is_older || is_flushed || !commutes(kind, newer.all);
         let is_near = state.marks.iter().any(|mark| is_near(mark, place, version));
+        // Who led before has told the key later, without having read this.
+        let told = self
+            .told
+            .get(&id)
+            .filter(|told| told.version.teller != self.teller.0);
+        let is_unnamed = told.is_some_and(|told| {
+            version.hlc <= told.version.snapshot && !told.included.covers(place)
+        });
         let is_unstable = self.is_unstable_under(id, place, kind);
         self.note(id, place, version, operation);
         if kind == Kind::Counter {
@@ -444,7 +451,7 @@ impl Engine {
             Reason::Skew
         } else if is_unstable {
             Reason::Conflict
-        } else if overlaps || is_flushing || is_read || is_near || self.is_late {
+        } else if overlaps || is_flushing || is_read || is_near || is_unnamed || self.is_late {
             Reason::Overlap
         } else {
             return;

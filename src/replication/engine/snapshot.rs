@@ -49,10 +49,16 @@ impl Engine {
         let not_counters = !(Kind::Overwrite as u8 | Kind::Counter as u8);
         let mut is_lost = false;
         let mut is_conflict = false;
+        let mut is_superseded = false;
         for mark in &state.marks {
+            let is_own = mark.place.partition.region == OWN;
+            // Its region is still to get what was overwritten here, and has it come
+            // on top of the value.
+            is_superseded |=
+                is_own && mark.uncounted.offset > 0 && !included.covers(mark.uncounted);
             let is_uncovered = mark.kinds & not_counters != 0 && !included.covers(mark.uncounted);
             is_lost |= is_uncovered && !is_part;
-            is_conflict |= is_uncovered && mark.place.partition.region == OWN;
+            is_conflict |= is_uncovered && is_own;
         }
         let told_at = state.snapshot.filter(|place| place.partition.region == OWN);
         let in_flight = self.writers.any_unsettled(&state.unsettled);
@@ -80,6 +86,9 @@ impl Engine {
             // Whether what is under way would come on top of it is not known.
             decision.waits = true;
             return;
+        }
+        if is_superseded {
+            self.conflict(database, &snapshot.key, change);
         }
         let written = self
             .keys

@@ -114,21 +114,16 @@ fn what_is_read_again_late_is_made_again_where_others_came_between() {
 }
 
 #[test]
-fn what_was_made_on_top_of_a_value_is_told_by_who_leads_next() {
-    for (next_offset, is_told) in [(0, true), (1, false)] {
-        let mut world = World::new();
-        world.engine.teller = (8, 950 << 16);
-        let on_top = v1::Record {
-            hlc: 500 << 16,
-            writer: 6,
-            sequence: 1,
-            body: Some(mutation("RPUSH k v", false)),
-            ..Default::default()
-        };
-        // Its partition is read before that of the value.
-        world.engine.own(1, 0, &on_top);
-        assert!(!world.is_due("k"));
-        let told = v1::Snapshot {
+fn what_a_value_does_not_name_is_told_by_who_leads_next() {
+    let of_other = |text: &str| v1::Record {
+        hlc: 350 << 16,
+        writer: 6,
+        sequence: 1,
+        body: Some(mutation(text, false)),
+        ..Default::default()
+    };
+    let told = |next_offset| {
+        record::Body::Snapshot(v1::Snapshot {
             key: Bytes::from("k"),
             content_hlc: 300 << 16,
             applied: vec![v1::Applied {
@@ -137,8 +132,38 @@ fn what_was_made_on_top_of_a_value_is_told_by_who_leads_next() {
                 next_offset,
             }],
             ..Default::default()
-        };
-        world.own(400, record::Body::Snapshot(told));
+        })
+    };
+    for text in ["RPUSH k v", "INCRBY k 1"] {
+        for (next_offset, is_told) in [(0, true), (1, false)] {
+            for is_value_first in [false, true] {
+                let mut world = World::new();
+                world.engine.teller = (8, 950 << 16);
+                if is_value_first {
+                    world.own(400, told(next_offset));
+                }
+                world.engine.own(1, 0, &of_other(text));
+                if !is_value_first {
+                    assert!(!world.is_due("k"));
+                    world.own(400, told(next_offset));
+                }
+                let is_due = world.is_due("k");
+                assert_eq!(is_due, is_told, "{text} {next_offset} {is_value_first}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_takes_a_value_without_what_was_overwritten_here_tells_it() {
+    for (next_offset, is_told) in [(1, true), (9, false)] {
+        let mut world = World::new();
+        world.own(90, mutation("SET other 1", false));
+        world.own(100, mutation("SETBIT k 0 1", false));
+        world.own(110, mutation("UNLINK k", false));
+        world.own(111, record::Body::Heartbeat(v1::Heartbeat::default()));
+        let newer = world.change(200, value(&[("eu", 0, next_offset)]));
+        assert_eq!(newer.commands.len(), 1);
         assert_eq!(world.is_due("k"), is_told);
     }
 }
