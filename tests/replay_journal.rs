@@ -115,7 +115,7 @@ fn write(port: u16, index: u64, seed: u64, count: u64) {
             .map(|_| command(&mut generator, &mut own, index))
             .collect();
         match generator.random.below(10) {
-            0 => transaction(&mut own, &commands, generator.random.below(4)),
+            0 => transaction(&mut own, &commands, generator.random.below(5)),
             1 => {
                 let length = 1 + generator.random.below(PIPELINE_MAX);
                 let commands: Vec<_> = (0..length)
@@ -146,7 +146,7 @@ fn pipeline(client: &mut Client, commands: &[Vec<Vec<u8>>]) {
 }
 
 /// MULTI and EXEC around the commands; some are discarded, refused or fail
-/// because of a watched key.
+/// because of a watched key, some are executed though one is watched.
 fn transaction(client: &mut Client, commands: &[Vec<Vec<u8>>], kind: u64) {
     let words = |line: &str| -> Vec<Vec<u8>> {
         line.split(' ')
@@ -154,8 +154,10 @@ fn transaction(client: &mut Client, commands: &[Vec<Vec<u8>>], kind: u64) {
             .collect()
     };
     let mut whole = Vec::new();
-    if kind == 0 {
+    if kind == 0 || kind == 4 {
         whole.push(words("WATCH watched"));
+    }
+    if kind == 0 {
         whole.push(words("INCR watched"));
     }
     whole.push(words("MULTI"));
@@ -163,6 +165,7 @@ fn transaction(client: &mut Client, commands: &[Vec<Vec<u8>>], kind: u64) {
     match kind {
         1 => whole.push(words("NOSUCH command")),
         2 => whole.push(words("INCR watched")),
+        4 => {}
         // It ends the transaction: what follows is executed at once.
         _ if commands.len().is_multiple_of(3) => {
             whole.push(words("EXEC x"));

@@ -67,8 +67,8 @@ pub type KeyMap<V> = HashMap<KeyId, V, BuildHasherDefault<PartOfId>>;
 pub struct Mark {
     /// The newest, or one after it.
     pub place: Place,
-    /// Where the newest is that is neither an overwrite nor a count.
-    pub uncounted: Place,
+    /// Where the newest is that is neither an overwrite nor a count, if there is one.
+    pub uncounted: Option<Place>,
     /// The kinds of changes since the key was last overwritten, as bits.
     pub kinds: u8,
     /// How old the newest is.
@@ -156,7 +156,7 @@ impl KeyState {
         let known = known.unwrap_or_else(|| {
             self.marks.push(Mark {
                 place,
-                uncounted: place.partition.at(0),
+                uncounted: None,
                 kinds: 0,
                 newest: version,
             });
@@ -167,7 +167,7 @@ impl KeyState {
         mark.newest = mark.newest.max(version);
         mark.place = mark.place.max(place);
         if !matches!(kind, Kind::Overwrite | Kind::Counter) {
-            mark.uncounted = mark.uncounted.max(place);
+            mark.uncounted = mark.uncounted.max(Some(place));
         }
     }
 

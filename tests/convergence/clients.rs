@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(4);
 pub enum Answer {
     /// Success.
     Done,
-    /// It was not done, for sure.
+    /// It was not done, for sure; also where a watched key was changed.
     NotJournaled,
     /// Another error.
     Error,
@@ -117,7 +117,7 @@ impl Writer {
         let commands = self.batch();
         let bytes: Vec<u8> = commands.iter().flat_map(|one| encode(one)).collect();
         let began = self.started.elapsed();
-        let is_transaction = commands[0][0] == "MULTI";
+        let is_transaction = ["WATCH", "MULTI"].contains(&commands[0][0].as_str());
         let first = self.sent.len();
         let mut is_there = client.stream().write_all(&bytes).is_ok();
         for arguments in commands {
@@ -126,9 +126,11 @@ impl Writer {
                 false => None,
             };
             is_there &= reply.is_some();
+            let is_exec = arguments[0] == "EXEC";
             let answer = match reply {
                 None => Answer::Lost,
                 Some(reply) if reply.starts_with(b"-NOTJOURNALED") => Answer::NotJournaled,
+                Some(reply) if is_exec && reply == b"*-1\r\n" => Answer::NotJournaled,
                 Some(reply) if reply.starts_with(b"-") => Answer::Error,
                 Some(_) => Answer::Done,
             };
@@ -156,7 +158,12 @@ impl Writer {
         };
         let mut commands: Vec<Vec<String>> = (0..count).map(|_| self.command()).collect();
         if self.random.below(8) == 0 && std::env::var_os("CONVERGENCE_SINGLE").is_none() {
-            commands.insert(0, vec!["MULTI".to_owned()]);
+            if self.random.below(2) == 0 {
+                let key = commands[0].get(1).cloned().unwrap_or_default();
+                commands.insert(0, vec!["WATCH".to_owned(), key]);
+            }
+            let at = usize::from(commands[0][0] == "WATCH");
+            commands.insert(at, vec!["MULTI".to_owned()]);
             commands.push(vec!["EXEC".to_owned()]);
         }
         commands

@@ -219,7 +219,7 @@ impl Replay {
                 journaled_at_ms,
             })
             .collect();
-        let outcome = resolve_transaction(&journaled, &reply);
+        let outcome = resolve_transaction(&journaled, true, &reply);
         assert!(parts.is_final || outcome.is_some());
         self.settle("transaction", sequence, own_keys.first(), outcome);
         let context = || {

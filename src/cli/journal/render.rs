@@ -292,7 +292,30 @@ pub(in super::super) fn time(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::time;
+    use super::*;
+    use crate::mutation::v1::Applied;
+
+    #[test]
+    fn a_snapshot_says_what_it_includes() {
+        let snapshot = Snapshot {
+            key: Bytes::from_static(b"user:1"),
+            value: Some(Bytes::from_static(b"\xff")),
+            expires_at: 7,
+            applied: vec![Applied {
+                region: "eu".to_owned(),
+                partition: 3,
+                next_offset: 41,
+            }],
+            ..Snapshot::default()
+        };
+        let expected = json!({
+            "key": "user:1",
+            "value_base64": "/w==",
+            "expires_at": 7,
+            "includes": [{"region": "eu", "partition": 3, "next_offset": 41}],
+        });
+        assert_eq!(snapshot_json(&snapshot), expected);
+    }
 
     #[test]
     fn times() {

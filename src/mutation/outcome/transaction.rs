@@ -13,10 +13,12 @@ const NOT_TOLD: &str = "the replies of a transaction do not tell its effect";
 
 /// What one complete reply to EXEC makes of a transaction. `parts` are the
 /// queued commands in order, those that read (of [`Effect::None`]) included,
-/// each with its keys.
+/// each with its keys; `is_final` says whether the record is: it is not where
+/// keys were watched, whatever its parts are.
 ///
 /// - The whole was refused (an error, nil because of WATCH): `Rejected`.
-/// - Every part is final, none was refused: `None`, the record stands.
+/// - The record and every part are final, none was refused: `None`, the record
+///   stands.
 /// - Otherwise `Effects` of the parts in order: final ones in their final form,
 ///   the others as their replies tell, refused ones left out. `Rejected` with
 ///   the first error where nothing is left.
@@ -24,7 +26,11 @@ const NOT_TOLD: &str = "the replies of a transaction do not tell its effect";
 ///   of every later part that touches one of them, are unknown; those later
 ///   parts are left out, as a replica could not execute them on the values it
 ///   has. `Unknown` where no effect is left.
-pub fn resolve_transaction(parts: &[Journaled<'_>], reply: &[u8]) -> Option<Outcome> {
+pub fn resolve_transaction(
+    parts: &[Journaled<'_>],
+    is_final: bool,
+    reply: &[u8],
+) -> Option<Outcome> {
     let replies = match Reply::decode(reply) {
         Some(Reply::Array(replies)) if replies.len() == parts.len() => replies,
         Some(Reply::Error(text)) => return Some(rejected(text)),
@@ -32,7 +38,7 @@ pub fn resolve_transaction(parts: &[Journaled<'_>], reply: &[u8]) -> Option<Outc
         _ => return Some(unknown(UNREADABLE)),
     };
     let mut merged = Merged::default();
-    let mut stands = true;
+    let mut stands = is_final;
     for (part, reply) in parts.iter().zip(&replies) {
         if part.effect == Effect::None {
             continue;

@@ -157,6 +157,11 @@ impl Engine {
                         self.tell_touched(place, record, outcome.of_sequence, &effects.commands);
                     }
                     self.own_commands(place, database, version, &effects.commands, None);
+                    // So late that it counts as newer than what came after it.
+                    let is_late = intended.is_some_and(|open| open.hlc != version.hlc);
+                    for key in own_keys().iter().filter(|_| is_late) {
+                        self.tell(database, key, Reason::Overlap, Duration::ZERO, Some(place));
+                    }
                 }
                 for key in &effects.unknown_keys {
                     self.unknown(place, database, version, key, Duration::ZERO);
@@ -310,7 +315,6 @@ impl Engine {
             mark.place.partition.region == OWN
                 && mark.place.partition != place.partition
                 && mark.kinds & !(Kind::Overwrite as u8) != 0
-                && version < mark.newest
                 && !included.covers(mark.place)
         });
         let unnamed: SmallVec<[Place; 1]> = unnamed.map(|mark| mark.place).collect();

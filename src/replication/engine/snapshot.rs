@@ -54,9 +54,9 @@ impl Engine {
             let is_own = mark.place.partition.region == OWN;
             // Its region is still to get what was overwritten here, and has it come
             // on top of the value.
-            is_superseded |=
-                is_own && mark.uncounted.offset > 0 && !included.covers(mark.uncounted);
-            let is_uncovered = mark.kinds & not_counters != 0 && !included.covers(mark.uncounted);
+            let uncounted = mark.uncounted.filter(|place| !included.covers(*place));
+            is_superseded |= is_own && uncounted.is_some();
+            let is_uncovered = mark.kinds & not_counters != 0 && uncounted.is_some();
             is_lost |= is_uncovered && !is_part;
             is_conflict |= is_uncovered && is_own;
         }

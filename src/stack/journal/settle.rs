@@ -330,5 +330,6 @@ fn resolve_exec(
             journaled_at_ms: at_ms,
         })
         .collect();
-    (resolve_transaction(&parts, reply), first_key)
+    let is_final = !transaction.watched;
+    (resolve_transaction(&parts, is_final, reply), first_key)
 }

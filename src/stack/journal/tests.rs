@@ -489,6 +489,36 @@ fn a_refused_transaction_is_discarded() {
 }
 
 #[test]
+fn a_transaction_that_watched_is_told_by_its_outcome() {
+    for (reply, outcome) in [
+        (&["*2\r\n+OK\r\n:1"], "1 did SET a 1 INCR b"),
+        (&["*-1"], "1 rejected"),
+    ] {
+        on_worker(async {
+            let worker = Worker::start(DURABLE, &[]);
+            let mut exec = worker.transaction(&["SET a 1", "INCR b"]);
+            let transaction = exec.transaction.as_mut().expect("it is one");
+            transaction.watched = true;
+            let mut future = worker.connection().call(exec);
+            settle().await;
+            assert_eq!(worker.datastore.sent(), ["EXEC"]);
+            worker.datastore.answer(reply);
+            assert!(lines(&mut future)[0].starts_with('*'));
+            settle().await;
+            let records = worker.records();
+            let [mutation, told] = &records[..] else {
+                panic!("{records:?}")
+            };
+            let Some(Body::Mutation(mutation)) = &mutation.body else {
+                panic!("{mutation:?}")
+            };
+            assert!(!mutation.r#final);
+            assert_eq!(text(told), outcome);
+        });
+    }
+}
+
+#[test]
 fn what_cannot_be_forwarded_is_not_recorded() {
     on_worker(async {
         let worker = Worker::start(DURABLE, &[]);

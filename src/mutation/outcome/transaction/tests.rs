@@ -13,6 +13,10 @@ const SETNX: Effect = Effect::Resolved(Resolve::Conditional);
 
 /// Each part is its effect, command and keys, the last two with spaces.
 fn check(parts: &[(Effect, &str, &str)], reply: &str, expected: &str) {
+    check_of(true, parts, reply, expected);
+}
+
+fn check_of(is_final: bool, parts: &[(Effect, &str, &str)], reply: &str, expected: &str) {
     let split = |text: &'static str| -> Vec<&'static [u8]> {
         text.split(' ')
             .filter(|word| !word.is_empty())
@@ -41,7 +45,7 @@ fn check(parts: &[(Effect, &str, &str)], reply: &str, expected: &str) {
         let lines: Vec<String> = effects.iter().map(|command| words(command)).collect();
         lines.join("; ")
     };
-    let found = match resolve_transaction(&journaled, wire.as_bytes()) {
+    let found = match resolve_transaction(&journaled, is_final, wire.as_bytes()) {
         None => "stands".to_owned(),
         Some(Outcome::Effects(effects)) => lines(&effects),
         Some(Outcome::Partial {
@@ -83,6 +87,23 @@ fn final_parts_stand_unless_one_is_refused() {
     check(&parts, "*3|-ERR first|_|-ERR second", "rejected ERR first");
     check(&[(READ, "GET a", "a")], "*1|_", "stands");
     check(&[], "*0", "stands");
+}
+
+#[test]
+fn of_one_that_watched_the_effects_are_told() {
+    let parts = [
+        (SET, "SET a 1 EX 10", "a"),
+        (READ, "GET a", "a"),
+        (VERBATIM, "INCR b", "b"),
+    ];
+    check_of(
+        false,
+        &parts,
+        "*3|+OK|$1|1|:1",
+        "SET a 1 PXAT 1010000; INCR b",
+    );
+    check_of(false, &parts, "*3|+OK|$1|1|-ERR no", "SET a 1 PXAT 1010000");
+    check_of(false, &parts, "*-1", "rejected ");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What other regions tell, and what is to be done about what is known of them late.
 
+use super::super::super::policy::{KeyPolicy, Mode};
 use super::*;
 
 fn value(applied: &[(&str, u32, Offset)]) -> Body {
@@ -82,8 +83,20 @@ fn what_was_applied_and_is_not_known_is_not_undone() {
 
 #[test]
 fn what_is_read_again_late_is_made_again_where_others_came_between() {
-    for (recent, count) in [(Recent::All, 1), (Recent::Since(0), 0)] {
+    for (recent, mode, count) in [
+        (Recent::All, Mode::Value, 1),
+        (Recent::All, Mode::Invalidate, 0),
+        (Recent::Since(0), Mode::Value, 0),
+    ] {
         let mut world = World::new();
+        let of_key = KeyPolicy {
+            mode,
+            ttl_min: Duration::ZERO,
+        };
+        world
+            .engine
+            .policy
+            .store(Arc::new(Policy::new(of_key, vec![])));
         assert_eq!(world.us(60, "SET k between"), 1);
         let change = Change {
             place: Partition {
@@ -108,6 +121,7 @@ fn what_is_read_again_late_is_made_again_where_others_came_between() {
                 .iter()
                 .all(|one| one.command.arguments == of_key[0].arguments)
         );
+        // A key that is deleted here is told by nobody here.
         assert_eq!(world.is_due("k"), count == 1);
         assert!(!world.is_due("other"));
     }
@@ -115,8 +129,8 @@ fn what_is_read_again_late_is_made_again_where_others_came_between() {
 
 #[test]
 fn what_a_value_does_not_name_is_told_by_who_leads_next() {
-    let of_other = |text: &str| v1::Record {
-        hlc: 350 << 16,
+    let of_other = |text: &str, ms: u64| v1::Record {
+        hlc: ms << 16,
         writer: 6,
         sequence: 1,
         body: Some(mutation(text, false)),
@@ -134,7 +148,8 @@ fn what_a_value_does_not_name_is_told_by_who_leads_next() {
             ..Default::default()
         })
     };
-    for text in ["RPUSH k v", "INCRBY k 1"] {
+    let changes = ["RPUSH k v", "INCRBY k 1"];
+    for (text, ms) in changes.iter().flat_map(|text| [(text, 250), (text, 350)]) {
         for (next_offset, is_told) in [(0, true), (1, false)] {
             for is_value_first in [false, true] {
                 let mut world = World::new();
@@ -142,13 +157,16 @@ fn what_a_value_does_not_name_is_told_by_who_leads_next() {
                 if is_value_first {
                     world.own(400, told(next_offset));
                 }
-                world.engine.own(1, 0, &of_other(text));
+                world.engine.own(1, 0, &of_other(text, ms));
                 if !is_value_first {
                     assert!(!world.is_due("k"));
                     world.own(400, told(next_offset));
                 }
                 let is_due = world.is_due("k");
-                assert_eq!(is_due, is_told, "{text} {next_offset} {is_value_first}");
+                assert_eq!(
+                    is_due, is_told,
+                    "{text} {ms} {next_offset} {is_value_first}"
+                );
             }
         }
     }
@@ -156,9 +174,8 @@ fn what_a_value_does_not_name_is_told_by_who_leads_next() {
 
 #[test]
 fn who_takes_a_value_without_what_was_overwritten_here_tells_it() {
-    for (next_offset, is_told) in [(1, true), (9, false)] {
+    for (next_offset, is_told) in [(0, true), (9, false)] {
         let mut world = World::new();
-        world.own(90, mutation("SET other 1", false));
         world.own(100, mutation("SETBIT k 0 1", false));
         world.own(110, mutation("UNLINK k", false));
         world.own(111, record::Body::Heartbeat(v1::Heartbeat::default()));
