@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 pub fn check(world: &World, sent: &[Sent]) {
     let dataset = dataset::read(&world.regions[0].redis);
     let mut keys: BTreeMap<&str, Vec<&Sent>> = BTreeMap::new();
-    for one in sent {
+    for one in sent.iter().filter(|one| one.arguments[0] != "WATCH") {
         if let Some(key) = one.arguments.get(1)
             && ["count:", "last:"].iter().any(|kind| key.starts_with(kind))
         {
