@@ -275,9 +275,10 @@ impl Journal {
     }
 
     /// One past the last offset of each partition, as [`Journal::bounds`] says, at
-    /// the cost of one question. Blocks on Kafka.
-    pub fn ends(&self) -> Result<Vec<Offset>, ReadError> {
-        let end_of = |partition| self.bounds(partition).map(|(_, end)| end);
+    /// the cost of one question; none of a partition that does not say. Blocks on
+    /// Kafka.
+    pub fn ends(&self) -> Result<Vec<Option<Offset>>, ReadError> {
+        let end_of = |partition| self.bounds(partition).map(|(_, end)| Some(end));
         match self {
             Journal::Local(_) | Journal::Memory(_) => (0..self.partitions()).map(end_of).collect(),
             Journal::Kafka(journal) => journal.ends(),

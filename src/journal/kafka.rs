@@ -283,7 +283,7 @@ impl KafkaJournal {
 
     /// See [`super::Journal::ends`]. One at a time: whoever asks while another
     /// waits for the brokers gets an error.
-    pub fn ends(&self) -> Result<Vec<Offset>, ReadError> {
+    pub fn ends(&self) -> Result<Vec<Option<Offset>>, ReadError> {
         let failed = |reason: String| ReadError::Kafka {
             topic: self.options.topic.clone(),
             partition: 0,
@@ -338,6 +338,7 @@ impl KafkaJournal {
             self.shared.give_up();
             self.shared.flush(Some(END_TIMEOUT));
         }
+        self.shared.end();
         self.shared.ended.store(true, Ordering::SeqCst);
         thread.thread().unpark();
         // What failed before was told; that Kafka is away is no failure now.

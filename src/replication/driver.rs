@@ -114,7 +114,7 @@ pub struct Driver<T> {
     pub(super) outlet: Outlet,
     /// The own region's journals, by partition.
     own: Vec<Feed>,
-    /// How many more of the own region there are.
+    /// How many journals of the own region are not, or not whole.
     own_unopened: usize,
     /// When they began to be opened.
     opening: Instant,
@@ -263,15 +263,15 @@ impl<T: Target> Driver<T> {
     pub async fn run(&mut self, mut stop: watch::Receiver<bool>) -> Stop {
         // Who can't read the own journal is no good leader.
         let mut own = Origin::Journal(self.options.own.clone());
-        let partitions = tokio::select! {
-            partitions = own.partitions() => partitions,
+        tokio::select! {
+            _ = own.partitions() => {}
             _ = stop.changed() => return Stop::Asked,
-        };
+        }
         if !self.stand_by(&mut stop).await {
             return Stop::Asked;
         }
         self.metrics.leading.set(1.0);
-        let ended = self.lead(partitions, &mut stop).await;
+        let ended = self.lead(&mut stop).await;
         self.metrics.leading.set(0.0);
         self.measure_nothing();
         if ended != Stop::Superseded {
@@ -308,8 +308,8 @@ impl<T: Target> Driver<T> {
         }
     }
 
-    async fn lead(&mut self, partitions: Vec<u32>, stop: &mut watch::Receiver<bool>) -> Stop {
-        if let Some(ended) = self.open(partitions, stop).await {
+    async fn lead(&mut self, stop: &mut watch::Receiver<bool>) -> Stop {
+        if let Some(ended) = self.open(stop).await {
             return ended;
         }
         // Events: something was read, told to stop, a timer.

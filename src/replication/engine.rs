@@ -32,7 +32,7 @@
 //! - A snapshot says which changes of other regions it includes. Those it does
 //!   not include are applied after it, though they be older: counters add up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,7 +225,13 @@ pub struct Engine {
     flushing: Vec<Unsettled>,
     pub(super) writers: Writers,
     pub(super) due: KeyMap<Due>,
+    /// Those that could be told when they were last looked at.
+    ready: VecDeque<KeyId>,
+    /// When they are looked at again.
+    look_at: Duration,
     pub(super) again: KeyMap<Again>,
+    /// Likewise.
+    look_again_at: Duration,
     /// How many regions there are.
     pub(super) regions: usize,
     /// Their names; the own one is the first.
@@ -289,7 +295,10 @@ impl Engine {
             flushing: Vec::new(),
             writers: Writers::default(),
             due: KeyMap::default(),
+            ready: VecDeque::new(),
+            look_at: Duration::ZERO,
             again: KeyMap::default(),
+            look_again_at: Duration::ZERO,
             regions: names.len(),
             names,
             progress: HashMap::new(),

@@ -314,7 +314,7 @@ pub async fn ends(feeds: &[Feed]) -> Vec<Option<Offset>> {
     let mut ends = Vec::with_capacity(feeds.len());
     for feed in feeds {
         ends.push(match feed.topic() {
-            Some(_) => of_topic.get(feed.partition as usize).copied(),
+            Some(_) => of_topic.get(feed.partition as usize).copied().flatten(),
             None => feed.end().await.ok(),
         });
     }

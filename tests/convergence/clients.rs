@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::commands;
 use super::support::resp::encode;
 use super::support::{Client, Random};
 use super::world::World;
+use super::{commands, number_from};
 
 /// Keys that are only counted up, and those that are only set.
 const SPECIAL: usize = 3;
@@ -17,8 +17,8 @@ const SPECIAL: usize = 3;
 /// Commands sent at once, at most.
 const PIPELINE: usize = 10;
 
-/// Between two batches of a client.
-const PACE: Duration = Duration::from_millis(4);
+/// Between two batches of a client, in milliseconds, where nothing else is said.
+const PACE_MS: u64 = 4;
 
 /// What was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +97,11 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, stop: &AtomicBool) -> Vec<Sent> {
+        let pace = Duration::from_millis(number_from("CONVERGENCE_PACE_MS").unwrap_or(PACE_MS));
         let mut client = None;
         while !stop.load(Ordering::SeqCst) {
             // Nobody wakes it: so it is paced, as a client that has other work.
-            std::thread::park_timeout(PACE);
+            std::thread::park_timeout(pace);
             let Some(connected) = client
                 .take()
                 .or_else(|| Client::try_connect(self.port).ok())

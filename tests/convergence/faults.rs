@@ -19,6 +19,9 @@ const BROKER_OF: usize = 10;
 /// Longer than any wait here.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How often it is told how it goes.
+const REPORT: Duration = Duration::from_secs(60);
+
 /// Makes things fail, one at a time.
 pub struct Faults {
     random: Random,
@@ -67,8 +70,14 @@ impl Faults {
 
     /// Goes on for so long.
     pub fn run(&mut self, world: &mut World, time: Duration) {
-        let end = Instant::now() + time;
+        let started = Instant::now();
+        let end = started + time;
+        let mut told = started;
         while Instant::now() < end {
+            if REPORT <= told.elapsed() {
+                told = Instant::now();
+                println!("after {} s: {}", started.elapsed().as_secs(), world.lag());
+            }
             let pause = Duration::from_millis(self.random.below(INTERVAL) as u64);
             let next = (Instant::now() + pause).min(end);
             until("the next fault's time", DEADLINE, || {

@@ -4,8 +4,9 @@
 //! must hold the same, counters must have counted what was acknowledged, and no
 //! acknowledged overwrite may have been lost to an older one.
 //!
-//! `CONVERGENCE_SECONDS` says for how long clients write, `SIDECAR_TEST_SEED`
-//! repeats their commands and the faults, as far as real time can be repeated.
+//! `CONVERGENCE_SECONDS` says for how long clients write, `CONVERGENCE_PACE_MS` how
+//! long each rests between two batches, `SIDECAR_TEST_SEED` repeats their commands
+//! and the faults, as far as real time can be repeated.
 //! To narrow down why regions differ: with `CONVERGENCE_CALM` nothing fails, with
 //! `CONVERGENCE_SINGLE` there are no transactions, and `CONVERGENCE_ONLY=SET,INCR`
 //! leaves these commands, by what they begin with.
@@ -32,10 +33,14 @@ use world::World;
 /// Clients of each sidecar.
 const CLIENTS: usize = 3;
 
+fn number_from(variable: &str) -> Option<u64> {
+    let given = std::env::var(variable).ok()?;
+    let number = given.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable} is a number, not {given:?}")))
+}
+
 fn seconds(default: u64) -> Duration {
-    let given = std::env::var("CONVERGENCE_SECONDS").ok();
-    let given = given.map(|text| text.parse().expect("CONVERGENCE_SECONDS is a number"));
-    Duration::from_secs(given.unwrap_or(default))
+    Duration::from_secs(number_from("CONVERGENCE_SECONDS").unwrap_or(default))
 }
 
 /// Has clients write for a while with faults, then checks what came of it.
@@ -44,6 +49,7 @@ fn check(mut world: World, mut random: Random, time: Duration) {
     let mut faults = Faults::new(random);
     faults.run(&mut world, time);
     let sent = clients.stop();
+    println!("at the end: {}", world.lag());
     faults.heal(&mut world);
     println!("{faults}");
     println!("{}", clients::summary(&sent));

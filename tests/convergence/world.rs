@@ -216,6 +216,15 @@ impl World {
         }
     }
 
+    /// How far the regions are behind each other, for people.
+    pub fn lag(&self) -> String {
+        let lag = |region: &Region| {
+            let seconds = region.metric("wal_sidecar_replication_lag_seconds");
+            format!("{} {seconds:.1} s behind", region.name)
+        };
+        self.regions.iter().map(lag).collect::<Vec<_>>().join(", ")
+    }
+
     /// What replicators have counted.
     pub fn print_metrics(&self) {
         for region in &self.regions {

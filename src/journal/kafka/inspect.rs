@@ -141,17 +141,23 @@ fn find_with(
 
 /// Asks for the ends of all partitions, over one connection to each broker.
 #[derive(Default)]
-pub(super) struct Ends(Option<BaseConsumer<Quiet>>);
+pub(super) struct Ends {
+    consumer: Option<BaseConsumer<Quiet>>,
+    /// The last question was not answered for all. The client keeps one that is
+    /// about a partition nobody leads until it has waited long enough for all.
+    is_any_silent: bool,
+}
 
 impl Ends {
     /// One past the last offset of each of so many partitions: all that was
-    /// acknowledged before the call is below. Blocks.
+    /// acknowledged before the call is below. None of a partition whose end no
+    /// broker tells. Blocks.
     pub(super) fn ask(
         &mut self,
         options: &KafkaOptions,
         partitions: u32,
-    ) -> Result<Vec<Offset>, KafkaError> {
-        let consumer = match &mut self.0 {
+    ) -> Result<Vec<Option<Offset>>, KafkaError> {
+        let consumer = match &mut self.consumer {
             Some(consumer) => consumer,
             none => {
                 let mut config = options.client();
@@ -159,35 +165,66 @@ impl Ends {
                 none.insert(BaseConsumer::from_config_and_context(&config, Quiet)?)
             }
         };
-        let mut wanted = TopicPartitionList::new();
-        for partition in 0..partitions {
-            // Asked for as a time, the end is the time that no message has yet.
-            wanted.add_partition_offset(&options.topic, partition as i32, Place::End)?;
+        let asked = match self.is_any_silent {
+            true => led(consumer, options),
+            false => Ok((0..partitions).collect()),
+        };
+        let found = asked.and_then(|asked| ends_of(consumer, options, &asked, partitions));
+        self.is_any_silent = !matches!(&found, Ok(ends) if ends.iter().all(Option::is_some));
+        if self.is_any_silent {
+            // It may go on asking the broker that led a partition before.
+            self.forget();
         }
-        let found = consumer.offsets_for_times(wanted, options.timeout)?;
-        let mut ends = vec![0; partitions as usize];
-        for one in found.elements() {
-            if let Err(error) = one.error() {
-                // It may go on asking the broker that led the partition before.
-                *self = Ends::default();
-                return Err(error);
-            }
-            if let Place::Offset(offset) = one.offset()
-                && let Some(end) = ends.get_mut(one.partition() as usize)
-            {
-                *end = offset as Offset;
-            }
+        found
+    }
+
+    /// Ending a consumer may wait for the brokers: nobody waits for that.
+    fn forget(&mut self) {
+        if let Some(consumer) = self.consumer.take() {
+            std::thread::spawn(move || drop(consumer));
         }
-        Ok(ends)
     }
 }
 
-/// Ending a consumer may wait for the brokers: nobody waits for that.
+/// The partitions that have a leader.
+fn led(consumer: &BaseConsumer<Quiet>, options: &KafkaOptions) -> Result<Vec<u32>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(&options.topic), options.timeout)?;
+    let topic = metadata.topics().first();
+    let partitions = topic.map_or(&[][..], |topic| topic.partitions());
+    let led = partitions.iter().filter(|one| 0 <= one.leader());
+    Ok(led.map(|one| one.id() as u32).collect())
+}
+
+fn ends_of(
+    consumer: &BaseConsumer<Quiet>,
+    options: &KafkaOptions,
+    asked: &[u32],
+    partitions: u32,
+) -> Result<Vec<Option<Offset>>, KafkaError> {
+    let mut ends = vec![None; partitions as usize];
+    if asked.is_empty() {
+        return Ok(ends);
+    }
+    let mut wanted = TopicPartitionList::new();
+    for partition in asked {
+        // Asked for as a time, the end is the time that no message has yet.
+        wanted.add_partition_offset(&options.topic, *partition as i32, Place::End)?;
+    }
+    let found = consumer.offsets_for_times(wanted, options.timeout)?;
+    for one in found.elements() {
+        if one.error().is_ok()
+            && let Place::Offset(offset) = one.offset()
+            && let Some(end) = ends.get_mut(one.partition() as usize)
+        {
+            *end = Some(offset as Offset);
+        }
+    }
+    Ok(ends)
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
-        if let Some(consumer) = self.0.take() {
-            std::thread::spawn(move || drop(consumer));
-        }
+        self.forget();
     }
 }
 

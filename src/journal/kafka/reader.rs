@@ -116,7 +116,7 @@ impl KafkaReader {
     pub(in super::super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         self.shared.watch(cx.waker());
-        let is_closed = self.shared.is_closed();
+        let is_over = self.shared.is_over();
         if self.next.is_none() && self.failure.is_none() {
             match self.take(Duration::ZERO) {
                 Ok(next) => self.next = next,
@@ -127,7 +127,7 @@ impl KafkaReader {
         if has_some || self.waits && self.position < self.end() {
             return Poll::Ready(true);
         }
-        match is_closed {
+        match is_over {
             true => Poll::Ready(false),
             false => Poll::Pending,
         }

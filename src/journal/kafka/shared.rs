@@ -54,7 +54,10 @@ struct State {
     /// One past the last acknowledged offset, by partition.
     durable_next: Vec<Offset>,
     unavailable: Option<String>,
+    /// Nothing more is taken.
     closed: bool,
+    /// Nothing more becomes durable.
+    over: bool,
     watchers: Vec<Waker>,
 }
 
@@ -406,11 +409,16 @@ impl Shared {
         all.all(|(_, hand_over)| hand_over.remaining == 0)
     }
 
-    /// Takes no more.
+    /// Takes no more. What is on its way may still become durable.
     pub(super) fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// Nothing is on its way any more either: readers come to their end.
+    pub(super) fn end(&self) {
         let watchers = {
             let mut state = self.state();
-            state.closed = true;
+            state.over = true;
             std::mem::take(&mut state.watchers)
         };
         for watcher in watchers {
@@ -418,11 +426,11 @@ impl Shared {
         }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.state().closed
+    pub(super) fn is_over(&self) -> bool {
+        self.state().over
     }
 
-    /// Wakes `waker` when something becomes durable, or the journal is closed.
+    /// Wakes `waker` when something becomes durable, or nothing will any more.
     pub(super) fn watch(&self, waker: &Waker) {
         self.state().watchers.push(waker.clone());
     }

@@ -31,13 +31,8 @@ pub(super) struct Opened {
 }
 
 impl<T: Target> Driver<T> {
-    /// Finds out how far it is and begins to read; these are the partitions of the
-    /// own journal.
-    pub(super) async fn open(
-        &mut self,
-        partitions: Vec<u32>,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Option<Stop> {
+    /// Finds out how far it is and begins to read.
+    pub(super) async fn open(&mut self, stop: &mut watch::Receiver<bool>) -> Option<Stop> {
         let checkpoints = loop {
             if *stop.borrow() {
                 return Some(Stop::Asked);
@@ -49,7 +44,7 @@ impl<T: Target> Driver<T> {
             tokio::time::sleep(self.jittered()).await;
         };
         let known: HashMap<String, String> = checkpoints.into_iter().collect();
-        let sources = self.options.sources.clone();
+        let mut sources = self.options.sources.clone();
         // What can still come is newer than this. All journals are read from
         // there on, so that what is newer than it is known.
         let mut oldest = u64::MAX;
@@ -85,40 +80,42 @@ impl<T: Target> Driver<T> {
                 });
             }
         }
-        let own = Origin::Journal(self.options.own.clone());
-        let permits = Semaphore::new(ASKED_MAX);
-        for partition in partitions {
-            let from = tokio::select! {
-                from = own.find(partition, since, &permits) => from,
-                _ = stop.changed() => return Some(Stop::Asked),
-            };
-            let (region, name) = (self.options.region.clone(), self.options.region.clone());
-            self.own
-                .push(self.feed(own.clone(), region, name, partition, from));
-        }
         let (send, opened) = mpsc::unbounded_channel();
         self.opened = Some(opened);
-        let is_own = |source: &&Source| source.region == self.options.region;
-        self.own_unopened = sources.iter().filter(is_own).count();
         self.opening = Instant::now();
         self.read_again = (0, self.opening);
+        for source in &sources {
+            self.metrics.source(&source.name).up.set(0.0);
+        }
+        sources.insert(0, self.own_source());
+        let is_own = |source: &&Source| source.region == self.options.region;
+        self.own_unopened = sources.iter().filter(is_own).count();
         // One that is away keeps nobody from the others.
         for source in &sources {
-            let metrics = self.metrics.source(&source.name);
-            metrics.up.set(0.0);
+            let (known, send) = (known.clone(), send.clone());
+            let is_own = is_own(&source);
             let notify = Rc::clone(&self.notify);
-            let opening = open_source(source.clone(), known.clone(), since, send.clone(), notify);
+            let opening = open_source(source.clone(), is_own, known, since, send, notify);
             self.openings.push(tokio::task::spawn_local(opening));
         }
         tracing::info!(
             namespace = self.options.namespace,
-            sources = sources.len(),
+            sources = sources.len() - 1,
             "replicating"
         );
         None
     }
 
-    pub(super) fn feed(
+    fn own_source(&self) -> Source {
+        let region = self.options.region.clone();
+        Source {
+            name: region.clone(),
+            region,
+            origin: Origin::Journal(self.options.own.clone()),
+        }
+    }
+
+    fn feed(
         &self,
         origin: Origin,
         region: String,
@@ -149,10 +146,9 @@ impl<T: Target> Driver<T> {
                 origin,
             } = source;
             let id = self.region(&region);
-            let metrics = self.metrics.source(&name);
             let mut feed = self.feed(origin, region, name, partition, from);
             if id == OWN {
-                self.own_unopened = self.own_unopened.saturating_sub(1);
+                self.own_unopened -= usize::from(left.get() == 0);
                 if self.is_going_without() {
                     feed.late_through = u64::MAX;
                 }
@@ -160,6 +156,7 @@ impl<T: Target> Driver<T> {
                 self.is_read_ahead = false;
                 continue;
             }
+            let metrics = self.metrics.source(&feed.name);
             let (is_last, is_alone) = (left.get() == 0, of == 1);
             let partition = Partition {
                 region: id,
@@ -288,6 +285,7 @@ impl<T: Target> Driver<T> {
 /// Finds out where to begin to read a source, whenever it can be reached.
 async fn open_source(
     mut source: Source,
+    is_own: bool,
     known: HashMap<String, String>,
     since: u64,
     send: mpsc::UnboundedSender<Opened>,
@@ -307,6 +305,11 @@ async fn open_source(
             let from = source.origin.find(partition, since, &permits).await;
             let checkpoint = match checkpoint {
                 Some(checkpoint) => checkpoint,
+                // Of the own region nothing is applied.
+                None if is_own => Checkpoint {
+                    resume: from,
+                    ..Checkpoint::default()
+                },
                 None => {
                     let first = source.origin.find(partition, 0, &permits).await;
                     Checkpoint {

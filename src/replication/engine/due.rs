@@ -15,6 +15,13 @@ use super::{
 };
 use crate::mutation::operation::Operations;
 
+/// Few that wait are looked at each time.
+const FEW: usize = 10_000;
+
+/// How long a key that waits is not looked at again, for each there is where they
+/// are many: looking takes a tenth of the time at most.
+const PAUSE_OF_EACH: Duration = Duration::from_nanos(500);
+
 impl Engine {
     /// Has a key told, not before `delay` is over. `cause` is the change that
     /// the value has to include for that; without effect if one that was told
@@ -98,28 +105,50 @@ impl Engine {
         if self.is_flushing() {
             return Vec::new();
         }
-        let now = self.now;
-        let is_ready = |(id, due): (&KeyId, &Due)| {
-            let state = self.keys.get(id);
-            let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
-            let is_part = due.reason != Reason::Bootstrap && self.may_be_part(*id);
-            let waits = unsettled || self.again.contains_key(id) || is_part;
-            (due.at <= now && !waits).then_some((due.at, *id))
-        };
-        let mut ready: Vec<(Duration, KeyId)> = self.due.iter().filter_map(is_ready).collect();
-        if count < ready.len() {
-            // In turn: the map's order would leave some for the end each time.
-            ready.select_nth_unstable(count);
-            ready.truncate(count);
-        }
-        let mut taken = Vec::with_capacity(ready.len());
-        for (_, id) in ready {
-            if let Some(due) = self.due.remove(&id) {
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let Some(id) = self.ready.pop_front() else {
+                if !self.look_for_ready() {
+                    break;
+                }
+                continue;
+            };
+            let is_ready = |due: &Due| self.ready_at(id, due).is_some();
+            if self.due.get(&id).is_some_and(is_ready)
+                && let Some(due) = self.due.remove(&id)
+            {
                 self.keys.entry(id).or_default().is_read = true;
                 taken.push(due);
             }
         }
         taken
+    }
+
+    /// Finds all keys that can be told, those that wait for longest first; false if
+    /// there are none. Where there are many that can't it is not done each time.
+    fn look_for_ready(&mut self) -> bool {
+        if self.now < self.look_at {
+            return false;
+        }
+        let ready = |(id, due): (&KeyId, &Due)| Some((self.ready_at(*id, due)?, *id));
+        let mut found: Vec<(Duration, KeyId)> = self.due.iter().filter_map(ready).collect();
+        found.sort_unstable();
+        self.ready.extend(found.into_iter().map(|(_, id)| id));
+        let left = self.due.len() - self.ready.len();
+        self.look_at = self.now + pause_after(left);
+        !self.ready.is_empty()
+    }
+
+    /// When the time of a key had come that can be told.
+    fn ready_at(&self, id: KeyId, due: &Due) -> Option<Duration> {
+        if self.now < due.at {
+            return None;
+        }
+        let state = self.keys.get(&id);
+        let unsettled = state.is_some_and(|state| self.writers.any_unsettled(&state.unsettled));
+        let is_part = due.reason != Reason::Bootstrap && self.may_be_part(id);
+        let waits = unsettled || self.again.contains_key(&id) || is_part;
+        (!waits).then_some(due.at)
     }
 
     /// Whether there is something to be told, or to be made again.
@@ -206,7 +235,7 @@ impl Engine {
 
     /// The overwrites to be applied again whose time has come.
     pub(in super::super) fn take_again(&mut self) -> Vec<Again> {
-        if self.is_flushing() {
+        if self.is_flushing() || self.now < self.look_again_at {
             return Vec::new();
         }
         let now = self.now;
@@ -236,6 +265,7 @@ impl Engine {
                 self.tell_surely(again.command.database, &key, Reason::Overlap);
             }
         }
+        self.look_again_at = now + pause_after(self.again.len());
         taken
     }
 
@@ -302,5 +332,12 @@ impl Engine {
     /// Whether a key is about to be told.
     pub(in super::super) fn is_due(&self, database: u32, key: &[u8]) -> bool {
         self.due.contains_key(&KeyId::of(database, key))
+    }
+}
+
+fn pause_after(left: usize) -> Duration {
+    match left {
+        ..FEW => Duration::ZERO,
+        _ => PAUSE_OF_EACH * u32::try_from(left).unwrap_or(u32::MAX),
     }
 }
