@@ -12,6 +12,7 @@
 //! | `driver` | the loop: watch, catch up with the own journal, decide, commit |
 //! | `target` | the datastore |
 //! | `policy` | which keys are replicated, and how |
+//! | `refusals` | counters that a datastore refused to change |
 //! | `letters` | what was not applied |
 //! | `outlet` | snapshots and progress in the own journal |
 //! | `request` | what the command line asks the leader for, and how far it is |
@@ -36,6 +37,7 @@ pub mod letters;
 mod metrics;
 mod outlet;
 pub mod policy;
+mod refusals;
 pub mod request;
 pub mod target;
 pub mod verify;

@@ -286,6 +286,37 @@ fn what_has_no_key_is_in_every_partition_and_names_its_version() {
 }
 
 #[test]
+fn a_partition_without_a_leader_hides_no_other_end() {
+    let cluster = cluster(2);
+    let journal = open(&cluster);
+    let mut appender = journal.appender();
+    for key in 0..20 {
+        appender.submit(batch(&[&format!("key {key}")]));
+    }
+    wait_for(&mut appender, 20);
+    let all = journal.ends().expect("where they end");
+    assert_eq!(all.iter().flatten().sum::<u64>(), 20);
+    assert_eq!(all.iter().flatten().count(), 4);
+    let becomes = |expected: &[Option<u64>]| {
+        let deadline = Instant::now() + DEADLINE;
+        while journal.ends().ok().as_deref() != Some(expected) {
+            assert!(Instant::now() < deadline, "{:?}", journal.ends());
+        }
+    };
+    cluster
+        .partition_leader(TOPIC, 1, None)
+        .expect("it has none");
+    becomes(&[all[0], None, all[2], all[3]]);
+    let started = Instant::now();
+    becomes(&[all[0], None, all[2], all[3]]);
+    assert!(started.elapsed() < TIMEOUT / 2, "{:?}", started.elapsed());
+    cluster
+        .partition_leader(TOPIC, 1, Some(1))
+        .expect("it has one");
+    becomes(&all);
+}
+
+#[test]
 fn it_opens_without_brokers_and_takes_records_when_they_come() {
     let cluster = cluster(1);
     cluster.broker_down(1).expect("down");

@@ -42,6 +42,7 @@ mod timers;
 use apply::Chosen;
 use bootstrap::Bootstrap;
 use open::Opened;
+use own::ReadAgain;
 
 /// Changes that wait to be applied, of one partition.
 const QUEUE_MAX: usize = 8192;
@@ -124,12 +125,7 @@ pub struct Driver<T> {
     stalled: Option<Instant>,
     /// No broker says where they end.
     is_blind: bool,
-    /// What was applied of the others before was read again.
-    was_read_again: bool,
-    /// Whether it was gone on without a part of that.
-    goes_without: bool,
-    /// How far that has come, and since when.
-    read_again: (u64, Instant),
+    read_again: ReadAgain,
     /// Nothing is put into the own journal before.
     append_at: Instant,
     /// Keys that are told at once.
@@ -215,9 +211,7 @@ impl<T: Target> Driver<T> {
             is_read_ahead: false,
             stalled: None,
             is_blind: false,
-            was_read_again: false,
-            goes_without: false,
-            read_again: (0, now),
+            read_again: ReadAgain::begun(now),
             append_at: now,
             told_at_once: 1,
             own_seen: HashMap::new(),
@@ -418,7 +412,7 @@ impl<T: Target> Driver<T> {
         let left = async {
             let end = Instant::now() + FINISH;
             // What is to be told nobody else knows.
-            while self.was_read_again && self.engine.has_to_do() && Instant::now() < end {
+            while self.read_again.is_done && self.engine.has_to_do() && Instant::now() < end {
                 self.receive();
                 self.apply_again().await?;
                 self.tell_due().await?;

@@ -272,6 +272,8 @@ pub enum Sabotage {
     NoDedupe,
     /// Conflicts are not told.
     NoSnapshots,
+    /// What was counted and then refused is not counted back.
+    NoRefusals,
 }
 
 impl Engine {

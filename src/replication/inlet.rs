@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::checkpoint::Checkpoint;
 use super::engine::{Body, Change};
 use super::feed::Found;
+use super::refusals::Refusables;
 use super::version::{Partition, Version};
 use crate::journal::Offset;
 use crate::mutation::clock::COUNTER_BITS;
@@ -60,6 +61,7 @@ struct Seen {
     settled_through: u64,
     /// The greatest clock.
     hlc: u64,
+    refusables: Refusables,
 }
 
 /// See the module.
@@ -90,6 +92,7 @@ pub struct Inlet {
     /// Others were gone on with before what was applied of it was read again.
     pub(super) is_late: bool,
     pub(super) dedupes: bool,
+    pub(super) counts_back: bool,
     /// Whether all records are in this one partition, so that a sequence that is
     /// left out is missing.
     pub(super) is_alone: bool,
@@ -121,6 +124,7 @@ impl Inlet {
             is_dirty: false,
             is_late: false,
             dedupes: true,
+            counts_back: true,
             is_alone: true,
             missing: Vec::new(),
             lost: 0,
@@ -153,11 +157,16 @@ impl Inlet {
             return (None, Vec::new());
         }
         let mut progress = Vec::new();
+        let seen = self.seen.entry(record.writer).or_default();
+        let (settled_through, refusables) = (seen.settled_through, &mut seen.refusables);
         let body = match &record.body {
-            Some(record::Body::Mutation(mutation)) if mutation.r#final => Some((
-                Version::of(&record),
-                Body::Commands(mutation.commands.clone()),
-            )),
+            Some(record::Body::Mutation(mutation)) if mutation.r#final => {
+                if record.store == v1::Store::Redis as i32 {
+                    refusables.note(record.sequence, record.hlc, &mutation.commands);
+                }
+                let commands = mutation.commands.clone();
+                Some((Version::of(&record), Body::Commands(commands)))
+            }
             // Its outcome will tell all.
             Some(record::Body::Mutation(mutation)) if mutation.waits => None,
             Some(record::Body::Mutation(_)) => {
@@ -167,7 +176,8 @@ impl Inlet {
                 None
             }
             Some(record::Body::Outcome(outcome)) => {
-                let intent = self.intents.remove(&(writer.0, outcome.of_sequence));
+                let of_sequence = outcome.of_sequence;
+                let intent = self.intents.remove(&(writer.0, of_sequence));
                 match &outcome.result {
                     // Of what was applied already, its region tells the keys.
                     Some(Result::Effects(effects))
@@ -175,6 +185,16 @@ impl Inlet {
                     {
                         let version = Version::of_outcome(&record, intent.map(|(hlc, _)| hlc));
                         Some((version, Body::Commands(effects.commands.clone())))
+                    }
+                    Some(Result::Rejected(rejected)) if self.counts_back => {
+                        let refused = refusables.refuse(of_sequence, &rejected.reason);
+                        refused.map(|(hlc, undone)| {
+                            let version = Version {
+                                hlc,
+                                ..Version::of(&record)
+                            };
+                            (version, Body::Commands(undone))
+                        })
                     }
                     _ => None,
                 }
@@ -194,6 +214,7 @@ impl Inlet {
             }
             None => None,
         };
+        refusables.settle(settled_through);
         let change = body.map(|(version, body)| Change {
             place: self.partition.at(offset),
             version,

@@ -20,13 +20,17 @@ const PIPELINE: usize = 10;
 /// Between two batches of a client, in milliseconds, where nothing else is said.
 const PACE_MS: u64 = 4;
 
+/// Errors that say so.
+const NOT_DONE: [&[u8]; 3] = [b"-NOTJOURNALED", b"-LOADING", b"-EXECABORT"];
+
 /// What was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// Success.
     Done,
-    /// It was not done, for sure; also where a watched key was changed.
-    NotJournaled,
+    /// It was not done, for sure: it is not journaled, a watched key was changed, or
+    /// the datastore was not ready.
+    NotDone,
     /// Another error.
     Error,
     /// Nothing.
@@ -130,8 +134,8 @@ impl Writer {
             let is_exec = arguments[0] == "EXEC";
             let answer = match reply {
                 None => Answer::Lost,
-                Some(reply) if reply.starts_with(b"-NOTJOURNALED") => Answer::NotJournaled,
-                Some(reply) if is_exec && reply == b"*-1\r\n" => Answer::NotJournaled,
+                Some(reply) if is_exec && reply == b"*-1\r\n" => Answer::NotDone,
+                Some(reply) if NOT_DONE.iter().any(|one| reply.starts_with(one)) => Answer::NotDone,
                 Some(reply) if reply.starts_with(b"-") => Answer::Error,
                 Some(_) => Answer::Done,
             };
@@ -192,10 +196,10 @@ impl Writer {
 pub fn summary(sent: &[Sent]) -> String {
     let count = |answer| sent.iter().filter(|one| one.answer == answer).count();
     format!(
-        "{} commands: {} done, {} not journaled, {} errors, {} lost",
+        "{} commands: {} done, {} surely not done, {} errors, {} lost",
         sent.len(),
         count(Answer::Done),
-        count(Answer::NotJournaled),
+        count(Answer::NotDone),
         count(Answer::Error),
         count(Answer::Lost)
     )

@@ -9,7 +9,7 @@ use wal_sidecar::mutation::v1;
 use wal_sidecar::mutation::v1::record::Body;
 
 use super::support::{Sidecar, journal, topic};
-use super::world::{Region, World};
+use super::world::{Region, World, topic};
 
 /// What is true of a key that these name is true of the others they name.
 const TOGETHER: [&[u8]; 10] = [
@@ -37,7 +37,7 @@ struct Placed {
 
 fn read(world: &World, region: &Region) -> Vec<Placed> {
     if let Some(kafka) = &world.kafka {
-        let topic = format!("wal-sidecar.{}.test", region.name);
+        let topic = topic(&region.name);
         let partitions = topic::read(&kafka.bootstrap(), &topic);
         let placed = |(partition, entries): (usize, Vec<topic::Entry>)| {
             let entries = entries.into_iter().enumerate();

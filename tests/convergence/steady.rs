@@ -7,7 +7,7 @@ use super::support::process::Signal;
 use super::support::resp::encode;
 use super::support::{Client, Cluster, Sidecar, until};
 use super::verdict::quiet;
-use super::world::{Region, World, redis};
+use super::world::{Region, World, redis, topic};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -217,6 +217,43 @@ fn a_broker_that_was_killed_and_is_back_is_read_again() {
     for region in &world.regions {
         let mut client = region.sidecars[0].client();
         send(&mut client, (0..WRITES).map(numbered), None);
+    }
+    dataset::until_equal(&world, &[]);
+    quiet(&world);
+}
+
+/// A partition that no broker leads, of the own journal and of another's, keeps a
+/// replicator that begins from nothing else.
+#[test]
+fn a_partition_without_a_leader_keeps_nobody_from_the_rest() {
+    const KEYS: usize = 12;
+    let mut world = World::kafka_of(Cluster::start(3), 2, 1);
+    world.regions.iter().for_each(wait_until_led);
+    for replicator in &mut world.regions[0].replicators {
+        assert!(replicator.stop().success());
+    }
+    let kafka = world.kafka.as_mut().expect("made with one");
+    let victim = kafka.leader_of(&topic("r0"), 0);
+    kafka.kill(victim);
+    let mut client = world.regions[1].sidecars[0].client();
+    let mut taken: Vec<String> = (0..KEYS).map(|index| format!("key:{index}")).collect();
+    taken.retain(|key| client.command(&["SET", key, "1"]) == b"+OK\r\n");
+    assert!(!taken.is_empty() && taken.len() < KEYS, "{taken:?}");
+    for replicator in &mut world.regions[0].replicators {
+        replicator.restart();
+    }
+    until("what was taken to be there", DEADLINE, || {
+        let mut words = vec!["EXISTS"];
+        words.extend(taken.iter().map(String::as_str));
+        let found = world.regions[0].redis.client().command(&words);
+        (found == format!(":{}\r\n", taken.len()).as_bytes()).then_some(())
+    });
+    world.kafka.as_mut().expect("made with one").restart(victim);
+    for index in 0..KEYS {
+        let key = format!("key:{index}");
+        until("its partition to take records", DEADLINE, || {
+            (client.command(&["SET", &key, "2"]) == b"+OK\r\n").then_some(())
+        });
     }
     dataset::until_equal(&world, &[]);
     quiet(&world);

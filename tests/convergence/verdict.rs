@@ -123,8 +123,9 @@ fn rejected(sidecar: &Sidecar) -> HashSet<(u64, u64)> {
         let outcome = &record["outcome"];
         let of = outcome["of_sequence"].as_u64();
         let of = of.filter(|_| !outcome["rejected"].is_null());
-        if let Some(place) = of.and_then(|of| places.get(&(writer, of))) {
-            found.insert(*place);
+        if let Some(refused) = of.and_then(|of| places.get(&(writer, of))) {
+            // What is counted back as it was refused may fail where that failed.
+            found.extend([*refused, place]);
         }
     }
     found
@@ -163,7 +164,7 @@ fn overwritten(dataset: &Dataset, key: &str, sent: &[&Sent]) -> Result<(), Strin
             Some(any) => Err(format!("has {found:?}, which nobody wrote; {any:?}")),
         };
     };
-    if holder.answer == Answer::NotJournaled {
+    if holder.answer == Answer::NotDone {
         return Err(format!("has what was not to be applied: {holder:?}"));
     }
     // One whose end was not seen may have been executed at any time after.

@@ -60,6 +60,11 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(|index| format!("r{index}")).collect()
 }
 
+/// The topic of a region.
+pub fn topic(region: &str) -> String {
+    format!("wal-sidecar.{region}.test")
+}
+
 /// A thread that passes on what goes over the links.
 struct Passing {
     handle: Handle,
@@ -169,15 +174,17 @@ impl World {
 
     /// Regions of several sidecars that share a topic, and two replicators.
     pub fn kafka(kafka: Cluster, count: usize) -> World {
+        let replicas = kafka.brokers().min(3);
+        World::kafka_of(kafka, count, replicas)
+    }
+
+    /// The same; each partition of the topics is on so many brokers.
+    pub fn kafka_of(kafka: Cluster, count: usize, replicas: usize) -> World {
         let names = names(count);
         for name in &names {
-            let topic = format!("wal-sidecar.{name}.test");
-            let (replicas, in_sync) = match kafka.brokers() {
-                1 => (1, "1"),
-                _ => (3, "2"),
-            };
-            let configs = [("min.insync.replicas", in_sync)];
-            kafka.create_topic(&topic, PARTITIONS, replicas, &configs);
+            let in_sync = replicas.div_ceil(2).to_string();
+            let configs = [("min.insync.replicas", in_sync.as_str())];
+            kafka.create_topic(&topic(name), PARTITIONS, replicas as i32, &configs);
         }
         let start = |name: &String| {
             let redis = redis(&[]);

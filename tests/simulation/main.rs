@@ -121,6 +121,7 @@ fn without_a_rule_they_do_not() {
         Sabotage::NoVersions,
         Sabotage::NoDedupe,
         Sabotage::NoSnapshots,
+        Sabotage::NoRefusals,
     ] {
         let (first, _) = seeds();
         let found = (first..first + 60).find(|seed| run(*seed, sabotage).is_err());

@@ -23,6 +23,8 @@ pub struct Sent {
     pub acknowledged: Option<u64>,
     /// Its sidecar stood still before it was executed.
     pub is_late: bool,
+    /// The datastore did not take it, and that was journaled.
+    pub is_refused: bool,
 }
 
 pub struct Sidecar {
@@ -84,7 +86,7 @@ impl Sidecar {
         let mut batch = RecordBatch::default();
         let mut journaled = Vec::new();
         for command in commands {
-            let name = String::from_utf8_lossy(&command[0]).into_owned();
+            let name = name_of(&command).to_owned();
             let is_final = !matches!(name.as_str(), "SETNX" | "SPOP" | "BLPOP" | "FLUSHALL");
             let keys: Vec<&[u8]> = match name.as_str() {
                 "MSET" => command[1..].chunks(2).map(|pair| &pair[0][..]).collect(),
@@ -112,6 +114,7 @@ impl Sidecar {
                 began: (self.now_us)(),
                 acknowledged: None,
                 is_late: false,
+                is_refused: false,
             });
             let place = self.log.borrow().len() - 1;
             journaled.push((link, command, sequence, is_final, place));
@@ -149,10 +152,14 @@ impl Sidecar {
                 self.tell(sequence, key_of(&command), &unknown).await;
                 continue;
             }
-            let reply = self
-                .store
-                .borrow_mut()
-                .execute(&format!("{:x} {sequence}", self.writer.id()), &command);
+            let is_refused = name_of(&command) != "FLUSHALL" && self.random.permille(10);
+            let reply = match is_refused {
+                true => Reply::Error("LOADING".to_owned()),
+                false => self
+                    .store
+                    .borrow_mut()
+                    .execute(&format!("{:x} {sequence}", self.writer.id()), &command),
+            };
             tokio::time::sleep(self.random.micros(500)).await;
             let outcome = outcome(&command, is_final, &reply);
             if !matches!(reply, Reply::Error(_)) {
@@ -161,6 +168,7 @@ impl Sidecar {
             match outcome {
                 Some(outcome) => {
                     self.tell(sequence, key_of(&command), &outcome).await;
+                    self.log.borrow_mut()[place].is_refused = is_refused;
                     self.store.borrow_mut().flushes_untold -=
                         u64::from(command[0] == b"FLUSHALL"[..]);
                 }
@@ -200,6 +208,10 @@ impl Sidecar {
 const FREEZE: Duration = Duration::from_secs(4);
 
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
+
+fn name_of(command: &[Bytes]) -> &str {
+    std::str::from_utf8(&command[0]).expect("a name")
+}
 
 fn key_of(command: &[Bytes]) -> &[u8] {
     command.get(1).map_or(b"", |key| key)

@@ -393,7 +393,8 @@ impl World {
                     .filter(|one| one.acknowledged.is_some() && !one.is_late)
                     .map(|one| delta(&one))
                     .sum();
-                let most: i64 = of_key.iter().map(|one| delta(&one)).sum();
+                let possible = of_key.iter().filter(|one| !one.is_refused);
+                let most: i64 = possible.map(|one| delta(&one)).sum();
                 let found: i64 = String::from_utf8_lossy(text).parse().expect("a number");
                 let before = i64::from(self.options.is_filled) * filling::COUNT;
                 // What one that was taken for dead counts when it goes on others may

@@ -386,11 +386,13 @@ impl<T: Target> Driver<T> {
             let region = &names[closed.partition.region.0 as usize];
             return Some(format!("the journal of region {region} can't be reached"));
         }
-        let own_sources = self.options.sources.iter();
-        let mut own_sources = own_sources.filter(|one| one.region == self.options.region);
-        let is_open = |source: &&Source| self.own.iter().any(|feed| feed.name == source.name);
-        if let Some(source) = own_sources.find(|one| !is_open(one)) {
-            return Some(format!("the journal {} can't be reached", source.name));
+        if self.own_unopened > 0 {
+            let region = &self.options.region;
+            let is_open = |source: &Source| self.own.iter().any(|feed| feed.name == source.name);
+            let mut sources = self.options.sources.iter();
+            let closed = sources.find(|one| one.region == *region && !is_open(one));
+            let name = closed.map_or(region, |source| &source.name);
+            return Some(format!("the journal {name} can't be read"));
         }
         if let Some(name) = self.behind() {
             return Some(format!("the journal of {name} is being read"));

@@ -83,7 +83,7 @@ impl<T: Target> Driver<T> {
         let (send, opened) = mpsc::unbounded_channel();
         self.opened = Some(opened);
         self.opening = Instant::now();
-        self.read_again = (0, self.opening);
+        self.read_again = ReadAgain::begun(self.opening);
         for source in &sources {
             self.metrics.source(&source.name).up.set(0.0);
         }
@@ -170,14 +170,15 @@ impl<T: Target> Driver<T> {
                 }
             }
             let mut inlet = Inlet::new(partition, &checkpoint);
-            if feed.next < inlet.applied || self.goes_without {
+            let goes_without = self.read_again.goes_without;
+            if feed.next < inlet.applied || goes_without {
                 // Its region was perhaps gone without until now.
-                inlet.is_late = self.goes_without;
-                self.was_read_again = false;
-                self.read_again.1 = Instant::now();
+                inlet.is_late = goes_without;
+                self.read_again.begin();
             }
             inlet.is_alone = is_alone;
             inlet.dedupes = self.options.sabotage != Sabotage::NoDedupe;
+            inlet.counts_back = self.options.sabotage != Sabotage::NoRefusals;
             self.inlets.push((feed, inlet, metrics));
         }
     }
@@ -260,7 +261,6 @@ impl<T: Target> Driver<T> {
             inlets,
             engine,
             heard,
-            was_read_again,
             read_again,
             ..
         } = self;
@@ -270,10 +270,9 @@ impl<T: Target> Driver<T> {
                     break;
                 };
                 any = true;
-                if inlet.is_late && *was_read_again && begins(&found) < inlet.applied {
+                if inlet.is_late && read_again.is_done && begins(&found) < inlet.applied {
                     // Its region was gone without, and is back.
-                    *was_read_again = false;
-                    read_again.1 = Instant::now();
+                    read_again.begin();
                 }
                 accept(engine, heard, inlet, found, metrics);
             }

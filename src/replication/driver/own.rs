@@ -8,6 +8,54 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A topic whose brokers don't say where it ends is asked again after this.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Reading again takes long after this.
+const LONG: Duration = Duration::from_secs(10);
+
+/// Reading again what was applied of other regions before.
+pub(super) struct ReadAgain {
+    pub(super) is_done: bool,
+    /// Whether it was gone on without a part of it.
+    pub(super) goes_without: bool,
+    began: Instant,
+    /// Records that were read, and when one was last.
+    records: u64,
+    progressed: Instant,
+    /// It was told that it takes long.
+    is_told: bool,
+}
+
+impl ReadAgain {
+    pub(super) fn begun(at: Instant) -> ReadAgain {
+        ReadAgain {
+            is_done: false,
+            goes_without: false,
+            began: at,
+            records: 0,
+            progressed: at,
+            is_told: false,
+        }
+    }
+
+    /// There is more to be read.
+    pub(super) fn begin(&mut self) {
+        self.progressed = Instant::now();
+        if self.is_done {
+            self.is_done = false;
+            self.began = self.progressed;
+            self.is_told = false;
+        }
+    }
+
+    /// So much is read; whether it is to be told that it takes long.
+    fn note(&mut self, records: u64) -> bool {
+        if self.records != records {
+            (self.records, self.progressed) = (records, Instant::now());
+        }
+        let is_told = std::mem::replace(&mut self.is_told, LONG <= self.began.elapsed());
+        !is_told && self.is_told
+    }
+}
+
 impl<T: Target> Driver<T> {
     pub(super) fn note_own(&mut self, at: usize, found: Vec<Found>) {
         let (partition, late_through) = (self.own[at].partition, self.own[at].late_through);
@@ -62,21 +110,28 @@ impl<T: Target> Driver<T> {
     /// is not waited for long: then what looks like the newest change of a key is
     /// perhaps not, and its key is told instead of having that made again.
     pub(super) fn is_read_again(&mut self) -> bool {
-        if self.was_read_again {
+        if self.read_again.is_done {
             return true;
         }
         // Others that go on are no progress.
         let again = |(feed, inlet, _): &(Feed, Inlet, _)| feed.next.min(inlet.applied);
         let read = self.inlets.iter().map(again).sum();
-        if self.read_again.0 != read {
-            self.read_again = (read, Instant::now());
+        let is_slow = self.read_again.note(read);
+        let behind = self.behind();
+        let is_behind = behind.is_some();
+        if let Some(source) = behind.filter(|_| is_slow) {
+            tracing::warn!(
+                namespace = self.options.namespace,
+                source,
+                "nothing is applied until what was applied of this source before is read again, \
+                 which takes long"
+            );
         }
-        let is_behind = self.behind().is_some();
         let is_whole = self.closed.is_empty() && !is_behind;
         let is_enough = self.is_going_without() && !is_behind;
-        if is_whole || is_enough || CATCH_UP <= self.read_again.1.elapsed() {
-            self.was_read_again = true;
-            self.goes_without |= !is_whole;
+        if is_whole || is_enough || CATCH_UP <= self.read_again.progressed.elapsed() {
+            self.read_again.is_done = true;
+            self.read_again.goes_without |= !is_whole;
             let closed = self.closed.iter().map(|one| (one.partition, one.applied));
             let mut unread: Vec<_> = closed.collect();
             for (feed, inlet, _) in &mut self.inlets {
@@ -87,7 +142,7 @@ impl<T: Target> Driver<T> {
             }
             self.engine.goes_without(unread);
         }
-        self.was_read_again
+        self.read_again.is_done
     }
 
     /// Reads the own journal to its end.
@@ -99,7 +154,7 @@ impl<T: Target> Driver<T> {
         };
         let deadline = Instant::now() + patience;
         let ends = self.ends_of_own(deadline).await;
-        self.is_blind = !ends.is_empty() && ends.iter().all(Option::is_none);
+        self.is_blind = ends.iter().all(Option::is_none);
         for (at, end) in ends.into_iter().enumerate() {
             let feed = &mut self.own[at];
             let Some(end) = end else {

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, Mark, Unsettled, commutes};
+use super::super::refusals::{is_undone, undo_all};
 use super::super::version::{OWN, Partition, Place, Version};
 use super::super::writers::Open;
 use super::decide::{by_database, flushes, slice_of};
-use super::{Engine, Included, Reason, UNKNOWN_DELAY};
+use super::{Engine, Included, Reason, Sabotage, UNKNOWN_DELAY};
 use crate::journal::Offset;
 use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{Kind, Operation};
@@ -167,9 +168,14 @@ impl Engine {
                     self.unknown(place, database, version, key, Duration::ZERO);
                 }
             }
-            Some(Result::Rejected(_)) => {
+            Some(Result::Rejected(rejected)) => {
                 if let Some(open) = open.as_ref().filter(|open| open.is_final) {
                     self.reject(record.writer, open);
+                    let counts_back = self.sabotage != Sabotage::NoRefusals;
+                    if self.store == v1::Store::Redis && counts_back && is_undone(&rejected.reason)
+                    {
+                        self.count_back(place, record.writer, open);
+                    }
                 }
                 for key in own_keys().iter().filter(|_| is_final || open.is_none()) {
                     self.tell(database, key, Reason::Rejected, Duration::ZERO, Some(place));
@@ -224,6 +230,27 @@ impl Engine {
                 if let Some(counted) = self.counters.get_mut(&id) {
                     counted.retain(|one| one.place != open.place);
                 }
+            }
+        }
+    }
+
+    /// Others have counted what was refused, and count it back: a value of theirs
+    /// may have one of both.
+    fn count_back(&mut self, place: Place, writer: u64, open: &Open) {
+        let version = Version {
+            hlc: open.hlc,
+            writer,
+            ..Version::default()
+        };
+        for (database, arguments) in by_database(open.database, &undo_all(&open.commands)) {
+            let operations = self.operations_of(arguments);
+            for operation in &operations.all {
+                let id = KeyId::of(database, operation.key);
+                if operation.kind == Kind::Counter {
+                    self.count(id, open.place, version, operation.delta.wrapping_neg());
+                    self.count(id, place, version, operation.delta);
+                }
+                self.note(id, place, version, operation);
             }
         }
     }

@@ -237,3 +237,23 @@ fn what_only_its_outcome_tells_has_its_key_told_beside_a_flush() {
     world.engine.own(0, world.offset, &beside);
     assert!(world.is_due("k"));
 }
+
+#[test]
+fn an_outcome_that_counts_as_newer_than_what_came_after_it_has_its_keys_told() {
+    // From so late on it has a time of its own.
+    for (late_ms, is_told) in [(3_900, false), (4_100, true)] {
+        let mut world = World::new();
+        let of_sequence = world.own(100, intent("k"));
+        let effects = v1::Effects {
+            commands: commands("SET k v"),
+            ..Default::default()
+        };
+        let outcome = v1::Outcome {
+            of_sequence,
+            result: Some(Result::Effects(effects)),
+            ..Default::default()
+        };
+        world.own(100 + late_ms, record::Body::Outcome(outcome));
+        assert_eq!(world.is_due("k"), is_told, "{late_ms} ms");
+    }
+}
