@@ -11,6 +11,7 @@
 //! | `feed`, `inlet` | a partition of a journal: records, then changes in order |
 //! | `driver` | the loop: watch, catch up with the own journal, decide, commit |
 //! | `target` | the datastore |
+//! | `included` | how much of each journal a value includes |
 //! | `policy` | which keys are replicated, and how |
 //! | `refusals` | counters that a datastore refused to change |
 //! | `letters` | what was not applied |
@@ -31,6 +32,7 @@ mod checkpoint;
 mod driver;
 pub mod engine;
 mod feed;
+mod included;
 mod inlet;
 mod keys;
 pub mod letters;

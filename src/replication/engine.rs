@@ -54,7 +54,6 @@ mod filling;
 mod floor;
 mod flush;
 mod fresh;
-mod included;
 mod own;
 mod races;
 mod repeat;
@@ -62,8 +61,8 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use super::included::Included;
 pub use decide::{Body, Change, Command, Decision};
-pub use included::Included;
 pub use repeat::Recent;
 
 /// How long after a connection to the datastore was lost it may still execute

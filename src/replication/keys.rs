@@ -10,6 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::included::Included;
 use super::version::{OWN, Partition, Place, Version};
 use crate::mutation::operation::Kind;
 
@@ -127,6 +128,8 @@ struct Past {
     overwritten: Version,
     written: Version,
     marks: SmallVec<[Mark; 2]>,
+    /// What the value included, if it was a snapshot's.
+    included: Option<Included>,
     noted: SmallVec<[(Place, Version, Kind); 2]>,
 }
 
@@ -172,8 +175,12 @@ impl KeyState {
     }
 
     /// Has what is known now kept, until the changes that are not settled are:
-    /// `was_settled` tells of which that is so.
-    pub fn keep_past(&mut self, was_settled: impl Fn(&Unsettled) -> bool) {
+    /// `was_settled` tells of which that is so, `included` what the value includes.
+    pub fn keep_past(
+        &mut self,
+        was_settled: impl Fn(&Unsettled) -> bool,
+        included: Option<&Included>,
+    ) {
         self.unsettled.retain(|one| !was_settled(one));
         if self.unsettled.is_empty() {
             self.past = None;
@@ -183,6 +190,7 @@ impl KeyState {
                 overwritten: self.overwritten,
                 written: self.written,
                 marks: self.marks.clone(),
+                included: included.cloned(),
                 noted: SmallVec::new(),
             }));
         }
@@ -193,13 +201,11 @@ impl KeyState {
         self.past = None;
     }
 
-    /// Takes back what was noted of a change: it was refused.
-    pub fn reject(&mut self, place: Place, version: Version) {
+    /// Takes back what was noted of a change: it was refused. What the value
+    /// includes, if that is what it was before.
+    pub fn reject(&mut self, place: Place, version: Version) -> Option<Option<Included>> {
         self.rejected = version.max(self.rejected);
-        // What a snapshot included is not known any more after an overwrite.
-        let Some(mut past) = self.past.take_if(|past| past.overwritten.snapshot == 0) else {
-            return;
-        };
+        let mut past = self.past.take()?;
         past.noted.retain(|(noted, _, _)| *noted != place);
         let told = Some(self.overwritten).filter(|one| one.snapshot != 0);
         self.overwritten = past.overwritten;
@@ -209,7 +215,10 @@ impl KeyState {
             self.note(*place, *version, *kind);
         }
         self.overwritten = self.overwritten.max(told.unwrap_or_default());
+        let is_as_before = self.overwritten == past.overwritten;
+        let included = is_as_before.then(|| past.included.clone());
         self.past = Some(past);
+        included
     }
 
     /// Notes that all older changes do not matter any more.
@@ -308,7 +317,7 @@ mod tests {
         };
         state.note(own.at(0), version(3), Kind::Overwrite);
         state.note(own.at(1), version(4), Kind::Counter);
-        state.keep_past(|_| true);
+        state.keep_past(|_| true, None);
         state.note(own.at(2), version(8), Kind::Overwrite);
         state.note(other.at(0), version(9), Kind::Counter);
         assert_eq!(state.written, version(8));
@@ -320,8 +329,22 @@ mod tests {
         // Others have applied it.
         state.note(other.at(1), version(5), Kind::Overwrite);
         assert_eq!((state.written, state.newest()), (version(5), version(9)));
+        // So does what a value included that was told before.
+        let included = Included::new(vec![(other, 7)]);
+        let told = Version {
+            snapshot: 4,
+            ..version(3)
+        };
+        let mut over = KeyState {
+            overwritten: told,
+            ..KeyState::default()
+        };
+        over.keep_past(|_| true, Some(&included));
+        over.note(own.at(0), version(8), Kind::Overwrite);
+        let before = over.reject(own.at(0), version(8));
+        assert_eq!((before, over.overwritten), (Some(Some(included)), told));
         let mut alone = KeyState::default();
-        alone.keep_past(|_| true);
+        alone.keep_past(|_| true, None);
         alone.note(own.at(0), version(8), Kind::Overwrite);
         alone.reject(own.at(0), version(8));
         assert_eq!(

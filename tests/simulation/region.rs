@@ -152,7 +152,9 @@ impl Sidecar {
                 self.tell(sequence, key_of(&command), &unknown).await;
                 continue;
             }
-            let is_refused = name_of(&command) != "FLUSHALL" && self.random.permille(10);
+            // Of counters others take that back exactly.
+            let is_counter = matches!(name_of(&command), "INCRBY" | "HINCRBY");
+            let is_refused = is_counter && self.random.permille(20);
             let reply = match is_refused {
                 true => Reply::Error("LOADING".to_owned()),
                 false => self

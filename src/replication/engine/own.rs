@@ -225,7 +225,10 @@ impl Engine {
             let of_keys = operations.all.iter();
             for operation in of_keys.filter(|one| one.kind != Kind::Flush) {
                 let id = KeyId::of(database, operation.key);
-                self.keys.entry(id).or_default().reject(open.place, version);
+                let before = self.keys.entry(id).or_default().reject(open.place, version);
+                if let Some(included) = before {
+                    self.set_included(id, included);
+                }
                 self.filling.reject(id, open.place);
                 if let Some(counted) = self.counters.get_mut(&id) {
                     counted.retain(|one| one.place != open.place);
@@ -434,10 +437,15 @@ impl Engine {
         let id = KeyId::of(database, key);
         let kind = operation.kind;
         let is_flushed = version < self.flushed(database);
-        let Engine { keys, writers, .. } = self;
+        let Engine {
+            keys,
+            writers,
+            included,
+            ..
+        } = self;
         let state = keys.entry(id).or_default();
         if unsettled.is_some() {
-            state.keep_past(|one| writers.was_settled(one));
+            state.keep_past(|one| writers.was_settled(one), included.get(&id));
         }
         let is_read = state.is_read;
         let newer = state.newer_than(place.partition, version);

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::version::{Partition, Place};
+use super::version::{Partition, Place};
 use crate::journal::Offset;
 
 /// Of each partition the offset after the last record that a value includes. Of
@@ -54,7 +54,7 @@ impl Included {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::version::RegionId;
+    use super::super::version::RegionId;
     use super::*;
 
     #[test]
