@@ -126,6 +126,8 @@ pub struct Driver<T> {
     /// No broker says where they end.
     is_blind: bool,
     read_again: ReadAgain,
+    /// Since when a part of the own journal can't be read to its end.
+    inexact: Option<Instant>,
     /// Nothing is put into the own journal before.
     append_at: Instant,
     /// Keys that are told at once.
@@ -212,6 +214,7 @@ impl<T: Target> Driver<T> {
             stalled: None,
             is_blind: false,
             read_again: ReadAgain::begun(now),
+            inexact: None,
             append_at: now,
             told_at_once: 1,
             own_seen: HashMap::new(),

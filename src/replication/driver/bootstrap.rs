@@ -12,7 +12,7 @@
 //!   goes on and that it does not any more, for the sake of regions that have no
 //!   more than a part of a key (`engine/filling.rs`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::super::request::{PROGRESS, Phase, Progress, Request};
 use super::*;
@@ -26,7 +26,7 @@ const ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// Keys that somebody has asked for, taken at once.
 const ASKED_AT_ONCE: usize = 256;
 
-/// The checkpoint that says that a region was being copied to this one.
+/// The checkpoint that names the regions that were being copied to this one.
 const FILLING: &str = ":filling";
 
 /// How long it is waited, all keys told, for regions that are away to hear of it.
@@ -69,9 +69,11 @@ pub(super) struct Bootstrap {
     all_told: Option<Instant>,
     /// Somebody has perhaps asked for keys.
     are_keys_asked: bool,
-    /// A region was being copied to this one, before the start.
-    was_filling: bool,
-    is_filling: bool,
+    /// Regions that were being copied to this one before the start, and have not said
+    /// since whether they still are.
+    were_filling: BTreeSet<String>,
+    /// All that are.
+    filling: BTreeSet<String>,
     is_dirty: bool,
 }
 
@@ -80,12 +82,13 @@ impl Bootstrap {
     pub(super) fn of(checkpoints: &HashMap<String, String>) -> Bootstrap {
         let progress = checkpoints.get(PROGRESS);
         let progress = progress.and_then(|text| Progress::parse(text));
-        let was_filling = checkpoints.get(FILLING).is_some_and(|text| text == "1");
+        let filling = checkpoints.get(FILLING).map_or("", String::as_str);
+        let filling: BTreeSet<String> = filling.split_whitespace().map(str::to_owned).collect();
         Bootstrap {
             next: progress.as_ref().map(|known| known.place.clone()),
             progress,
-            was_filling,
-            is_filling: was_filling,
+            were_filling: filling.clone(),
+            filling,
             ..Bootstrap::default()
         }
     }
@@ -101,8 +104,8 @@ impl Bootstrap {
         if !self.is_dirty {
             return Vec::new();
         }
-        let filling = u8::from(self.is_filling).to_string();
-        let mut saved = vec![(FILLING.to_owned(), filling)];
+        let filling: Vec<&str> = self.filling.iter().map(String::as_str).collect();
+        let mut saved = vec![(FILLING.to_owned(), filling.join(" "))];
         saved.extend(
             self.progress
                 .as_ref()
@@ -433,16 +436,26 @@ impl<T: Target> Driver<T> {
         behind.map(|(feed, _, _)| feed.name.as_str())
     }
 
-    /// Tells the engine whether other regions are being copied to this one.
+    /// Tells the engine whether other regions are being copied to this one. One that
+    /// was when this replicator began, still is until it says that it is not: it may
+    /// be away for long.
     pub(super) fn note_filling(&mut self) {
-        let copying = self
-            .inlets
-            .iter()
-            .filter_map(|(_, inlet, _)| inlet.copying.through());
-        let is_read = self.closed.is_empty() && self.behind().is_none();
-        self.bootstrap.was_filling &= !is_read;
+        if self.closed.is_empty() && self.behind().is_none() {
+            let (inlets, names) = (&self.inlets, &self.engine.names[1..]);
+            let is_heard = |name: &String| {
+                let mut of_region = inlets.iter().filter(|(feed, _, _)| feed.region == *name);
+                of_region.any(|(_, inlet, _)| inlet.copying.is_heard())
+            };
+            let is_silent = |name: &String| names.contains(name) && !is_heard(name);
+            self.bootstrap.were_filling.retain(is_silent);
+        }
+        let mut filling = self.bootstrap.were_filling.clone();
         let mut least: Option<HashMap<Partition, u64>> = None;
-        for (index, through) in copying.enumerate() {
+        for (feed, inlet, _) in &self.inlets {
+            let Some(through) = inlet.copying.through() else {
+                continue;
+            };
+            filling.insert(feed.region.clone());
             let mut all: HashMap<Partition, u64> = HashMap::new();
             for ((name, number), offset) in through {
                 let partition = Partition {
@@ -452,22 +465,21 @@ impl<T: Target> Driver<T> {
                 let known = all.entry(partition).or_insert(*offset);
                 *known = (*known).min(*offset);
             }
-            let least = least.get_or_insert_default();
-            match index {
-                0 => *least = all,
+            match &mut least {
+                None => least = Some(all),
                 // What one of them says nothing of may come with its snapshots.
-                _ => least.retain(|partition, known| {
+                Some(least) => least.retain(|partition, known| {
                     let other = all.get(partition);
                     *known = other.map_or(0, |other| *known.min(&mut other.clone()));
                     other.is_some()
                 }),
             }
         }
-        if least.is_none() && self.bootstrap.was_filling {
+        if !self.bootstrap.were_filling.is_empty() {
             least = Some(HashMap::new());
         }
-        if self.bootstrap.is_filling != least.is_some() {
-            self.bootstrap.is_filling = least.is_some();
+        if self.bootstrap.filling != filling {
+            self.bootstrap.filling = filling;
             self.bootstrap.is_dirty = true;
             self.timers.checkpoint = Instant::now();
         }

@@ -8,6 +8,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A topic whose brokers don't say where it ends is asked again after this.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A part of the own journal that can't be read keeps values from being told for so
+/// long.
+const INEXACT: Duration = Duration::from_secs(60);
+
 /// Reading again takes long after this.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -180,6 +184,18 @@ impl<T: Target> Driver<T> {
         }
         // What could not be read is late, and its keys are told when it is.
         self.engine.is_caught_up();
+    }
+
+    /// Whether the own journal was read to its end, all of it. What can't be read for
+    /// very long is not waited for: its keys are told once more when it is.
+    pub(super) fn is_exact(&mut self) -> bool {
+        let is_read = |feed: &Feed| feed.late_through != u64::MAX;
+        if self.own_unopened == 0 && self.own.iter().all(is_read) {
+            self.inexact = None;
+            return true;
+        }
+        let since = *self.inexact.get_or_insert_with(Instant::now);
+        INEXACT <= since.elapsed()
     }
 
     /// Where they end; none of those that don't say. Where no broker answers it is

@@ -25,11 +25,17 @@ impl<T: Target> Driver<T> {
     /// changes those that were known before it was read: a key that another came
     /// up of since is read again. If that goes on and on it is told as it is, and
     /// once more later, as after any change that comes up before the record does.
+    ///
+    /// Where a part of the own journal can't be read, a value has perhaps more than
+    /// would be named, and whoever takes it counts that twice: it is waited for.
     pub(super) async fn tell_due(&mut self) -> Result<bool, TargetError> {
         if self.engine.due.is_empty() || Instant::now() < self.append_at {
             return Ok(false);
         }
         self.catch_up().await;
+        if !self.is_exact() {
+            return Ok(false);
+        }
         let due = self.engine.take_due(self.told_at_once);
         if due.is_empty() {
             return Ok(false);
@@ -49,6 +55,11 @@ impl<T: Target> Driver<T> {
         let applied = self.included();
         // All that had been executed when the values were read is known after this.
         self.catch_up().await;
+        if !self.is_exact() {
+            due.into_iter()
+                .for_each(|one| self.engine.put_back(one, Duration::ZERO));
+            return Ok(false);
+        }
         let now_ms = self.now_ms();
         let mut told = Vec::with_capacity(due.len());
         for (one, value) in due.into_iter().zip(values) {

@@ -15,6 +15,8 @@ pub type Through = HashMap<(String, u32), Offset>;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Copying {
+    /// It has said anything of it since it is read.
+    is_heard: bool,
     is_running: bool,
     /// It is over when all before this is applied.
     until: Option<Offset>,
@@ -32,6 +34,7 @@ impl Copying {
         copying: Option<bool>,
         progress: &Progress,
     ) {
+        self.is_heard |= copying.is_some();
         match copying {
             None => return,
             Some(true) => {
@@ -58,8 +61,16 @@ impl Copying {
             }
         }
         if self.until.is_some_and(|until| until < applied) {
-            *self = Copying::default();
+            *self = Copying {
+                is_heard: self.is_heard,
+                ..Copying::default()
+            };
         }
+    }
+
+    /// Whether it has said that it is being copied, or that it is not.
+    pub fn is_heard(&self) -> bool {
+        self.is_heard
     }
 
     /// While it is being copied: what its snapshots include of others, at least,
@@ -81,8 +92,11 @@ mod tests {
             let through = copying.through()?;
             Some(through.get(&("us".to_owned(), 0)).copied())
         };
+        copying.note(2, 0, None, &progress(1));
+        assert!(!copying.is_heard());
         copying.note(3, 0, Some(false), &progress(1));
         copying.note(4, 0, None, &progress(1));
+        assert!(copying.is_heard());
         assert_eq!(known(&copying), None);
         copying.note(5, 0, Some(true), &progress(7));
         assert_eq!(known(&copying), Some(None));
@@ -92,6 +106,7 @@ mod tests {
         assert_eq!(known(&copying), Some(Some(7)));
         copying.applied(10);
         assert_eq!(known(&copying), None);
+        assert!(copying.is_heard());
         // Read again after a restart.
         copying.note(5, 10, Some(true), &progress(7));
         assert_eq!(known(&copying), Some(Some(7)));
