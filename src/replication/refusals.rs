@@ -32,7 +32,7 @@ pub(super) struct Refusables(VecDeque<Refusable>);
 impl Refusables {
     /// Notes a change, if it counts anything.
     pub(super) fn note(&mut self, sequence: u64, hlc: u64, commands: &[v1::Command]) {
-        if !commands.iter().any(|one| undo(one).is_some()) {
+        if !commands.iter().any(counts) {
             return;
         }
         if self.0.len() == CHANGES_MAX {
@@ -81,6 +81,13 @@ pub(super) fn undo_all(commands: &[v1::Command]) -> Vec<v1::Command> {
         }
     });
     undone.collect()
+}
+
+/// Whether a command is one that [`undo`] knows; each is asked, so this makes nothing.
+fn counts(command: &v1::Command) -> bool {
+    const NAMES: [&[u8]; 5] = [b"INCR", b"INCRBY", b"DECR", b"DECRBY", b"HINCRBY"];
+    let name = command.arguments.first();
+    name.is_some_and(|name| NAMES.iter().any(|one| name.eq_ignore_ascii_case(one)))
 }
 
 fn undo(command: &v1::Command) -> Option<v1::Command> {

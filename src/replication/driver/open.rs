@@ -12,8 +12,8 @@ use super::*;
 const LEADERS_DIFFER_MS: u64 = 2000;
 
 /// What the replicator that led before had still to do about its last changes is
-/// not known: about those of so long.
-const RECENT_MS: u64 = 10_000;
+/// not known: about those of so long, in which it has perhaps told nothing.
+const RECENT_MS: u64 = 10_000 + super::own::INEXACT.as_millis() as u64;
 
 /// Partitions of a source that are asked at once where to begin.
 const ASKED_MAX: usize = 8;

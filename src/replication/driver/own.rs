@@ -9,8 +9,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A part of the own journal that can't be read keeps values from being told for so
-/// long.
-const INEXACT: Duration = Duration::from_secs(60);
+/// long: who takes over meanwhile has to know of them, see [`super::open`].
+pub(super) const INEXACT: Duration = Duration::from_secs(20);
 
 /// Reading again takes long after this.
 const LONG: Duration = Duration::from_secs(10);
@@ -182,20 +182,19 @@ impl<T: Target> Driver<T> {
                 self.note_own(at, found);
             }
         }
+        let is_read = |feed: &Feed| feed.late_through != u64::MAX;
+        match self.own_unopened == 0 && self.own.iter().all(is_read) {
+            true => self.inexact = None,
+            false => drop(self.inexact.get_or_insert_with(Instant::now)),
+        }
         // What could not be read is late, and its keys are told when it is.
         self.engine.is_caught_up();
     }
 
     /// Whether the own journal was read to its end, all of it. What can't be read for
     /// very long is not waited for: its keys are told once more when it is.
-    pub(super) fn is_exact(&mut self) -> bool {
-        let is_read = |feed: &Feed| feed.late_through != u64::MAX;
-        if self.own_unopened == 0 && self.own.iter().all(is_read) {
-            self.inexact = None;
-            return true;
-        }
-        let since = *self.inexact.get_or_insert_with(Instant::now);
-        INEXACT <= since.elapsed()
+    pub(super) fn is_exact(&self) -> bool {
+        self.inexact.is_none_or(|since| INEXACT <= since.elapsed())
     }
 
     /// Where they end; none of those that don't say. Where no broker answers it is
