@@ -113,6 +113,10 @@ impl rdkafka::consumer::ConsumerContext for Quiet {}
 pub(super) struct Reading;
 
 impl ClientContext for Reading {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
