@@ -168,6 +168,9 @@ pub enum ReadError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It can't be reached.
+    #[error("the journal is away")]
+    Away,
     /// Kafka said no, or nothing.
     #[error("read partition {partition} of Kafka topic {topic}: {reason}")]
     Kafka {
@@ -229,7 +232,9 @@ impl Journal {
                 First::Local => ReaderSource::Local(journal.local().reader(from)),
                 First::Kafka => ReaderSource::Kafka(Box::new(journal.kafka().reader(0, from))),
             },
-            Journal::Memory(journal) => ReaderSource::Memory(journal.reader(0, from)),
+            Journal::Memory(journal) => {
+                ReaderSource::Memory(journal.reader(journal.number(), from))
+            }
         })
     }
 
@@ -240,6 +245,14 @@ impl Journal {
             Journal::Memory(journal) => journal.partitions(),
             Journal::Kafka(journal) => journal.partitions(),
             Journal::Spool(journal) => journal.kafka().partitions(),
+        }
+    }
+
+    /// The number of the first of them.
+    pub fn first_partition(&self) -> u32 {
+        match self {
+            Journal::Memory(journal) => journal.number(),
+            Journal::Local(_) | Journal::Kafka(_) | Journal::Spool(_) => 0,
         }
     }
 
@@ -265,10 +278,7 @@ impl Journal {
                 self.first_offset(),
                 self.durable_through().map_or(0, |last| last + 1),
             )),
-            Journal::Memory(journal) => {
-                let last = journal.durable_through(partition);
-                Ok((0, last.map_or(0, |last| last + 1)))
-            }
+            Journal::Memory(journal) => journal.bounds(partition),
             Journal::Kafka(journal) => journal.bounds(partition),
             Journal::Spool(journal) => journal.kafka().bounds(partition),
         }
@@ -280,7 +290,10 @@ impl Journal {
     pub fn ends(&self) -> Result<Vec<Option<Offset>>, ReadError> {
         let end_of = |partition| self.bounds(partition).map(|(_, end)| Some(end));
         match self {
-            Journal::Local(_) | Journal::Memory(_) => (0..self.partitions()).map(end_of).collect(),
+            Journal::Local(_) | Journal::Memory(_) => {
+                let first = self.first_partition();
+                (first..first + self.partitions()).map(end_of).collect()
+            }
             Journal::Kafka(journal) => journal.ends(),
             Journal::Spool(journal) => journal.kafka().ends(),
         }
@@ -292,8 +305,10 @@ impl Journal {
         match self {
             Journal::Local(_) => self.find(hlc),
             // It keeps everything, and is never long.
-            Journal::Memory(_) if partition > 0 => Ok(0),
-            Journal::Memory(_) => self.find(hlc),
+            Journal::Memory(journal) => match journal.bounds(partition)? {
+                _ if partition > journal.number() => Ok(0),
+                _ => self.find(hlc),
+            },
             Journal::Kafka(journal) => journal.find(partition, milliseconds),
             Journal::Spool(journal) => journal.kafka().find(partition, milliseconds),
         }
@@ -331,7 +346,7 @@ impl Journal {
                 First::Local => journal.local().durable_through(),
                 First::Kafka => journal.kafka().durable_through(0),
             },
-            Journal::Memory(journal) => journal.durable_through(0),
+            Journal::Memory(journal) => journal.durable_through(journal.number()),
         }
     }
 

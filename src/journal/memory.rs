@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use super::appender::{Inbox, Staged};
 use super::statistics::Counters;
-use super::{AppendError, Appender, JournalState, JournalStats, Offset, ReadBatch, Verdict};
+use super::{
+    AppendError, Appender, JournalState, JournalStats, Offset, ReadBatch, ReadError, Verdict,
+};
 
 /// Options of a [`MemoryJournal`].
 #[derive(Debug, Clone)]
@@ -19,6 +21,9 @@ pub struct MemoryOptions {
     /// As a topic has: a record's key says in which it is; one without a key is
     /// in each.
     pub partitions: u32,
+    /// The number of the first of them, where all journals of a region have
+    /// different ones.
+    pub number: u32,
 }
 
 impl Default for MemoryOptions {
@@ -27,19 +32,25 @@ impl Default for MemoryOptions {
             inbox_bytes_max: super::local::INBOX_BYTES_MAX,
             held: false,
             partitions: 1,
+            number: 0,
         }
     }
 }
 
 /// The journal, with levers for tests.
 #[derive(Debug)]
-pub struct MemoryJournal(Arc<Shared>);
+pub struct MemoryJournal {
+    shared: Arc<Shared>,
+    /// Which view of it.
+    view: usize,
+}
 
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
     counters: Counters,
     inbox_bytes_max: usize,
+    number: u32,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +62,8 @@ struct State {
     closed: bool,
     failing: VecDeque<(AppendError, Vec<Verdict>)>,
     state: Option<JournalState>,
-    is_away: bool,
+    /// Through which views it can't be read.
+    is_away: Vec<bool>,
     watchers: Vec<Waker>,
 }
 
@@ -61,40 +73,55 @@ impl MemoryJournal {
         let state = State {
             held: options.held,
             partitions: vec![Vec::new(); options.partitions.max(1) as usize],
+            is_away: vec![false],
             ..State::default()
         };
-        MemoryJournal(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             state: Mutex::new(state),
             counters: Counters::default(),
             inbox_bytes_max: options.inbox_bytes_max,
-        }))
+            number: options.number,
+        });
+        MemoryJournal { shared, view: 0 }
+    }
+
+    /// The same journal, as it is read over another link.
+    pub fn view(&self) -> MemoryJournal {
+        let mut state = self.shared.state();
+        state.is_away.push(false);
+        let view = state.is_away.len() - 1;
+        drop(state);
+        MemoryJournal {
+            shared: Arc::clone(&self.shared),
+            view,
+        }
     }
 
     /// From now on hand-overs are taken, but do not become durable.
     pub fn hold(&self) {
-        self.0.state().held = true;
+        self.shared.state().held = true;
     }
 
     /// Completes the oldest `hand_overs` held ones; returns how many there were.
     pub fn release(&self, hand_overs: usize) -> usize {
-        let (mut released, mut state) = (Vec::new(), self.0.state());
+        let (mut released, mut state) = (Vec::new(), self.shared.state());
         for _ in 0..hand_overs {
             released.extend(state.waiting.pop_front());
         }
-        self.0.complete(state, released)
+        self.shared.complete(state, released)
     }
 
     /// Completes all that are held, and holds no more.
     pub fn release_all(&self) -> usize {
-        let mut state = self.0.state();
+        let mut state = self.shared.state();
         state.held = false;
         let released = Vec::from(std::mem::take(&mut state.waiting));
-        self.0.complete(state, released)
+        self.shared.complete(state, released)
     }
 
     /// How many hand-overs are held.
     pub fn held(&self) -> usize {
-        self.0.state().waiting.len()
+        self.shared.state().waiting.len()
     }
 
     /// The next hand-over to complete fails with `error`; called again, the
@@ -106,63 +133,79 @@ impl MemoryJournal {
     /// As [`MemoryJournal::fail_next`], but with an own verdict on each record:
     /// those that are stored are.
     pub fn fail_some(&self, error: AppendError, verdicts: Vec<Verdict>) {
-        self.0.state().failing.push_back((error, verdicts));
+        self.shared.state().failing.push_back((error, verdicts));
     }
 
     /// Makes the journal refuse records as one in this state would.
     pub fn set_state(&self, state: JournalState) {
-        self.0.state().state = Some(state);
+        self.shared.state().state = Some(state);
     }
 
     /// Has nobody read it until it is back, as one that can't be reached: how many
     /// partitions it has is not known meanwhile.
     pub fn set_away(&self, is_away: bool) {
-        let mut state = self.0.state();
-        state.is_away = is_away;
+        let mut state = self.shared.state();
+        state.is_away[self.view] = is_away;
         wake_all(&mut state.watchers);
     }
 
     /// All durable records of the first partition, by offset.
     pub fn records(&self) -> Vec<Vec<u8>> {
-        self.records_of(0)
+        self.records_of(self.shared.number)
     }
 
     /// All durable records of a partition, by offset.
     pub fn records_of(&self, partition: u32) -> Vec<Vec<u8>> {
-        self.0.state().partitions[partition as usize].clone()
+        self.shared.state().partitions[self.shared.at(partition)].clone()
     }
 
     /// Adds a record to a partition, as if it had been handed over.
     pub fn add(&self, partition: u32, record: &[u8]) {
-        let mut state = self.0.state();
-        state.partitions[partition as usize].push(record.to_vec());
+        let mut state = self.shared.state();
+        let at = self.shared.at(partition);
+        state.partitions[at].push(record.to_vec());
         wake_all(&mut state.watchers);
     }
 
     pub(super) fn appender(&self) -> Appender {
-        Appender::new(Inbox::Memory(Arc::clone(&self.0)))
+        Appender::new(Inbox::Memory(Arc::clone(&self.shared)))
     }
 
     pub(super) fn partitions(&self) -> u32 {
-        let state = self.0.state();
-        match state.is_away {
+        let state = self.shared.state();
+        match state.is_away[self.view] {
             true => 0,
             false => state.partitions.len() as u32,
         }
     }
 
+    /// The number of the first of them.
+    pub(super) fn number(&self) -> u32 {
+        self.shared.number
+    }
+
+    /// First and last-plus-one offset; none while it can't be read.
+    pub(super) fn bounds(&self, partition: u32) -> Result<(Offset, Offset), ReadError> {
+        let state = self.shared.state();
+        match state.is_away[self.view] {
+            true => Err(ReadError::Away),
+            false => Ok((0, state.partitions[self.shared.at(partition)].len() as u64)),
+        }
+    }
+
     pub(super) fn reader(&self, partition: u32, from: Offset) -> MemoryReader {
         MemoryReader {
-            shared: Arc::clone(&self.0),
-            partition: partition as usize,
+            shared: Arc::clone(&self.shared),
+            view: self.view,
+            partition: self.shared.at(partition),
             position: from,
         }
     }
 
     pub(super) fn flush(&self) -> Result<(), AppendError> {
-        let mut state = self.0.state();
+        let mut state = self.shared.state();
         let released = Vec::from(std::mem::take(&mut state.waiting));
-        self.0.complete(state, released);
+        self.shared.complete(state, released);
         match self.state() {
             JournalState::Accepting | JournalState::Unavailable(_) => Ok(()),
             JournalState::DiskFull => Err(AppendError::NotAppended("disk full".to_owned())),
@@ -171,24 +214,24 @@ impl MemoryJournal {
     }
 
     pub(super) fn durable_through(&self, partition: u32) -> Option<Offset> {
-        (self.0.state().partitions[partition as usize].len() as u64).checked_sub(1)
+        (self.shared.state().partitions[self.shared.at(partition)].len() as u64).checked_sub(1)
     }
 
     pub(super) fn state(&self) -> JournalState {
-        let state = self.0.state().state.clone();
+        let state = self.shared.state().state.clone();
         state.unwrap_or(JournalState::Accepting)
     }
 
     pub(super) fn stats(&self) -> JournalStats {
         JournalStats {
-            waiting_bytes: self.0.state().waiting_bytes as u64,
-            ..self.0.counters.snapshot()
+            waiting_bytes: self.shared.state().waiting_bytes as u64,
+            ..self.shared.counters.snapshot()
         }
     }
 
     pub(super) fn close(&self) -> Result<(), AppendError> {
         let flushed = self.flush();
-        let mut state = self.0.state();
+        let mut state = self.shared.state();
         state.closed = true;
         wake_all(&mut state.watchers);
         flushed
@@ -196,6 +239,11 @@ impl MemoryJournal {
 }
 
 impl Shared {
+    /// Where the partition of this number is.
+    fn at(&self, number: u32) -> usize {
+        (number - self.number) as usize
+    }
+
     pub(super) fn stage(&self, staged: Staged) -> Result<(), (Staged, AppendError)> {
         let mut state = self.state();
         let refusal = match &state.state {
@@ -298,6 +346,7 @@ fn wake_all(watchers: &mut Vec<Waker>) {
 #[derive(Debug)]
 pub(super) struct MemoryReader {
     shared: Arc<Shared>,
+    view: usize,
     partition: usize,
     position: Offset,
 }
@@ -308,7 +357,7 @@ impl MemoryReader {
         let records = &state.partitions[self.partition];
         while let Some(record) = records
             .get(self.position as usize)
-            .filter(|_| !state.is_away)
+            .filter(|_| !state.is_away[self.view])
         {
             into.push(self.position, record);
             self.position += 1;
@@ -325,7 +374,7 @@ impl MemoryReader {
     pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.shared.state();
         let is_any = self.position < state.partitions[self.partition].len() as u64;
-        if is_any && !state.is_away {
+        if is_any && !state.is_away[self.view] {
             return Poll::Ready(true);
         }
         if state.closed {

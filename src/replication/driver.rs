@@ -378,8 +378,7 @@ impl<T: Target> Driver<T> {
             return Ok(worked);
         }
         if !self.is_read_ahead {
-            self.read_ahead().await;
-            return Ok(true);
+            return Ok(self.read_ahead().await);
         }
         if !self.is_read_again() {
             return Ok(worked);
@@ -402,6 +401,12 @@ impl<T: Target> Driver<T> {
                 self.catch_up().await;
             }
             return Ok(worked);
+        }
+        if self.engine.is_inexact {
+            self.catch_up().await;
+            if self.engine.is_inexact {
+                return Ok(worked);
+            }
         }
         self.apply(chosen).await?;
         Ok(true)

@@ -249,6 +249,9 @@ pub struct Engine {
     is_repeated: bool,
     /// How much was applied before of partitions that can't be read again.
     unread: Vec<(Partition, Offset)>,
+    /// A part of the own journal can't be read: what own clients have done, and is not
+    /// known, must not be overwritten.
+    pub(super) is_inexact: bool,
     /// What tests leave out, to see that they find it missing.
     #[doc(hidden)]
     pub sabotage: Sabotage,
@@ -273,6 +276,8 @@ pub enum Sabotage {
     NoSnapshots,
     /// What was counted and then refused is not counted back.
     NoRefusals,
+    /// Values are told while a part of the own journal can't be read.
+    Inexact,
 }
 
 impl Engine {
@@ -309,6 +314,7 @@ impl Engine {
             is_late: false,
             is_repeated: false,
             unread: Vec::new(),
+            is_inexact: false,
             sabotage: Sabotage::default(),
             teller: (0, u64::MAX),
             own_flushed: false,

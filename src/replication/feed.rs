@@ -58,7 +58,10 @@ impl Origin {
                 }
                 Origin::Journal(journal) => match journal.partitions() {
                     0 => None,
-                    count => Some((0..count).collect()),
+                    count => {
+                        let first = journal.first_partition();
+                        Some((first..first + count).collect())
+                    }
                 },
                 Origin::Remote(options) => {
                     let mut reader = RemoteReader::connect((**options).clone(), 0);

@@ -122,6 +122,7 @@ fn without_a_rule_they_do_not() {
         Sabotage::NoDedupe,
         Sabotage::NoSnapshots,
         Sabotage::NoRefusals,
+        Sabotage::Inexact,
     ] {
         let (first, _) = seeds();
         let found = (first..first + 60).find(|seed| run(*seed, sabotage).is_err());

@@ -18,6 +18,7 @@ use wal_sidecar::replication::{Driver, Options, Origin, Source, Table};
 
 use super::commands::command;
 use super::filling;
+use super::links::partitions;
 use super::random::Random;
 use super::region::{HEARTBEAT, Sent, Sidecar};
 use super::store::{Store, Value};
@@ -45,6 +46,9 @@ pub struct WorldOptions {
     /// A link is down for as long as clients write, longer than who takes over waits
     /// for it.
     pub is_late_link: bool,
+    /// Each sidecar has a journal of its own, as those in files are, and they read each
+    /// other's.
+    pub is_split: bool,
 }
 
 impl WorldOptions {
@@ -56,10 +60,15 @@ impl WorldOptions {
             true => 9000,
             false => 500 + random.below(1500),
         };
+        let sidecars = 1 + random.below(3) as usize;
+        let is_split = 1 < sidecars && random.permille(400);
         WorldOptions {
             regions: 2 + usize::from(random.permille(400)),
-            sidecars: 1 + random.below(3) as usize,
-            partitions: *random.pick(&[1, 1, 2, 3]),
+            sidecars,
+            partitions: match is_split {
+                true => 1,
+                false => *random.pick(&[1, 1, 2, 3]),
+            },
             work: Duration::from_millis(work),
             sabotage,
             crashes: random.permille(600),
@@ -69,6 +78,7 @@ impl WorldOptions {
             flushes: random.permille(150),
             freezes,
             is_late_link,
+            is_split,
         }
     }
 }
@@ -99,11 +109,34 @@ impl Counts {
 pub struct Region {
     pub name: String,
     pub store: Rc<RefCell<Store>>,
-    pub(super) journal: Journal,
-    memory: Arc<MemoryJournal>,
+    /// One, or one of each sidecar.
+    pub(super) journals: Vec<Arc<MemoryJournal>>,
+    /// The same, as each sidecar's process reads them.
+    pub(super) views: Vec<Vec<Arc<MemoryJournal>>>,
     /// The other regions' journals, as far as they have arrived here.
-    pub(super) mirrors: Vec<(String, Arc<MemoryJournal>)>,
+    pub(super) mirrors: Vec<Mirror>,
     log: Rc<RefCell<Vec<Sent>>>,
+}
+
+impl Region {
+    /// All records, and where they are.
+    fn records(&self) -> Vec<(u32, usize, Vec<u8>)> {
+        let of = |journal| partitions(journal).map(move |number| (journal, number));
+        let partitions = self.journals.iter().flat_map(of);
+        let records = partitions.flat_map(|(journal, number)| {
+            let records = journal.records_of(number).into_iter().enumerate();
+            records.map(move |(offset, bytes)| (number, offset, bytes))
+        });
+        records.collect()
+    }
+}
+
+pub struct Mirror {
+    /// Whose journal it is.
+    pub region: String,
+    /// Tells it from others.
+    name: String,
+    pub journal: Arc<MemoryJournal>,
 }
 
 pub struct World {
@@ -128,11 +161,37 @@ pub fn simulate(world: impl FnOnce() -> World) -> Result<Counts, String> {
     runtime.block_on(local.run_until(async move { world().run().await }))
 }
 
-fn memory(partitions: u32) -> Arc<MemoryJournal> {
-    Arc::new(MemoryJournal::new(MemoryOptions {
-        partitions,
-        ..MemoryOptions::default()
-    }))
+/// The journals of a region.
+fn journals(options: &WorldOptions) -> Vec<Arc<MemoryJournal>> {
+    let count = match options.is_split {
+        true => options.sidecars as u32,
+        false => 1,
+    };
+    let journals = (0..count).map(|number| {
+        Arc::new(MemoryJournal::new(MemoryOptions {
+            partitions: options.partitions,
+            number,
+            ..MemoryOptions::default()
+        }))
+    });
+    journals.collect()
+}
+
+/// Of another region.
+fn mirrors(name: &str, options: &WorldOptions) -> Vec<Mirror> {
+    let all = journals(options).into_iter().enumerate();
+    let mirrors = all.map(|(at, journal)| Mirror {
+        region: name.to_owned(),
+        name: format!("{name}-{at}"),
+        journal,
+    });
+    mirrors.collect()
+}
+
+/// As each sidecar's process reads them.
+fn views(journals: &[Arc<MemoryJournal>]) -> Vec<Vec<Arc<MemoryJournal>>> {
+    let of_one = |_| journals.iter().map(|one| Arc::new(one.view())).collect();
+    (0..journals.len()).map(of_one).collect()
 }
 
 impl World {
@@ -144,19 +203,19 @@ impl World {
             .map(|index| format!("r{index}"))
             .collect();
         let regions = names.iter().map(|name| {
-            let journal = memory(options.partitions);
+            let journals = journals(&options);
             Rc::new(Region {
                 name: name.clone(),
                 store: Rc::new(RefCell::new(Store {
                     region: name.clone(),
                     ..Store::default()
                 })),
-                journal: Journal::Memory(Arc::clone(&journal)),
-                memory: journal,
+                views: views(&journals),
+                journals,
                 mirrors: names
                     .iter()
                     .filter(|other| *other != name)
-                    .map(|other| (other.clone(), memory(options.partitions)))
+                    .flat_map(|other| mirrors(other, &options))
                     .collect(),
                 log: Rc::default(),
             })
@@ -185,8 +244,8 @@ impl World {
             if self.options.is_filled && index + 1 == self.regions.len() {
                 filling::until_noted(&self.regions).await?;
             }
-            for _ in 0..self.options.sidecars {
-                sidecars.push(self.start_sidecar(index));
+            for at in 0..self.options.sidecars {
+                sidecars.push(self.start_sidecar(index, at));
             }
         }
         let end = Instant::now() + self.options.work;
@@ -200,10 +259,14 @@ impl World {
             tokio::time::sleep(self.random.micros(60_000)).await;
             if self.options.crashes && self.random.permille(200) {
                 let victim = self.random.below(sidecars.len() as u64) as usize;
-                sidecars[victim].abort();
+                if sidecars[victim].1.get() {
+                    continue;
+                }
+                sidecars[victim].0.abort();
                 self.counts.borrow_mut().crashes += 1;
                 let region = victim / self.options.sidecars;
-                sidecars[victim] = self.start_sidecar(region);
+                let at = victim % self.options.sidecars;
+                sidecars[victim] = self.start_sidecar(region, at);
             }
             if self.options.cuts && self.random.permille(150) {
                 let link = *self.random.pick(&all);
@@ -211,12 +274,14 @@ impl World {
                     self.cut(link);
                 }
             }
+            if self.options.cuts && self.options.is_split && self.random.permille(150) {
+                let region = self.random.below(self.regions.len() as u64) as usize;
+                self.cut_own(region);
+            }
         }
         self.quiet.set(true);
-        for link in all {
-            self.set_link(link, true);
-        }
-        for sidecar in sidecars {
+        self.heal();
+        for (sidecar, _) in sidecars {
             let _ = sidecar.await;
         }
         if self.options.is_filled {
@@ -241,14 +306,10 @@ impl World {
             let log = region.log.borrow();
             counts.acknowledged +=
                 log.iter().filter(|one| one.acknowledged.is_some()).count() as u64;
-            let records: Vec<_> = (0..self.options.partitions)
-                .flat_map(|partition| region.memory.records_of(partition))
-                .collect();
+            let records = region.records();
             counts.records += records.len() as u64;
-            counts.snapshots += records
-                .iter()
-                .filter(|bytes| told_key(bytes).is_some())
-                .count() as u64;
+            let told = records.iter().filter(|one| told_key(&one.2).is_some());
+            counts.snapshots += told.count() as u64;
         }
         Ok(counts)
     }
@@ -300,13 +361,8 @@ impl World {
     /// Regions that hold the same have nothing more to tell each other.
     async fn rest(&self) -> Result<(), String> {
         let told = || -> Vec<Bytes> {
-            let journals = self.regions.iter().map(|region| &region.memory);
-            let partitions = 0..self.options.partitions;
-            let records = journals.flat_map(|one| {
-                let of = |partition| one.records_of(partition);
-                partitions.clone().flat_map(of).collect::<Vec<_>>()
-            });
-            records.filter_map(|bytes| told_key(&bytes)).collect()
+            let records = self.regions.iter().flat_map(|region| region.records());
+            records.filter_map(|one| told_key(&one.2)).collect()
         };
         let count = |key: &Bytes, all: &[Bytes]| all.iter().filter(|one| *one == key).count();
         let before = told();
@@ -331,13 +387,7 @@ impl World {
     fn history(&self, key: &[u8]) -> String {
         let mut out = String::new();
         for region in &self.regions {
-            let records = (0..self.options.partitions).flat_map(|partition| {
-                let records = region.memory.records_of(partition).into_iter();
-                records
-                    .enumerate()
-                    .map(move |(offset, bytes)| (partition, offset, bytes))
-            });
-            for (partition, offset, bytes) in records {
+            for (partition, offset, bytes) in region.records() {
                 let record = decode(Bytes::from(bytes)).expect("a record");
                 let text = match &record.body {
                     Some(v1::record::Body::Mutation(one))
@@ -398,10 +448,13 @@ impl World {
                 let found: i64 = String::from_utf8_lossy(text).parse().expect("a number");
                 let before = i64::from(self.options.is_filled) * filling::COUNT;
                 // What one that was taken for dead counts when it goes on others may
-                // have counted for it, or may undo as they hear of it too late.
+                // have counted for it, or may undo as they hear of it too late; what is
+                // refused then they undo though they were told the value without it.
                 let late = of_key.iter().filter(|one| one.is_late);
-                let twice: i64 = late.map(|one| delta(&one)).sum();
-                if !(before + least..=before + most + twice).contains(&found) {
+                let twice: i64 = late.clone().map(|one| delta(&one)).sum();
+                let undone = late.filter(|one| one.is_refused);
+                let undone: i64 = undone.map(|one| delta(&one)).sum();
+                if !(before + least - undone..=before + most + twice).contains(&found) {
                     return Err(format!(
                         "{} counted {found}, not {least} to {most}\n{}",
                         key.escape_ascii(),
@@ -446,31 +499,44 @@ impl World {
         let now_us = Rc::clone(&self.now_us);
         let (sabotage, failures) = (self.options.sabotage, self.options.failures);
         let (crashes, is_filled) = (self.options.crashes, self.options.is_filled);
-        let is_late_link = self.options.is_late_link;
+        let (is_late_link, is_split) = (self.options.is_late_link, self.options.is_split);
         let quiet = Rc::clone(&self.quiet);
         let counts = Rc::clone(&self.counts);
         tokio::task::spawn_local(async move {
             let mut attempts = 0;
             loop {
+                // Beside any of the sidecars.
+                let host = match region.views.len() as u64 {
+                    1 => 0,
+                    count => random.below(count) as usize,
+                };
+                let others = region.mirrors.iter().map(|mirror| Source {
+                    region: mirror.region.clone(),
+                    name: mirror.name.clone(),
+                    origin: origin(&mirror.journal),
+                });
+                let siblings = region.views[host].iter().enumerate();
+                let siblings = siblings.filter(|(at, _)| *at != host);
+                let siblings = siblings.map(|(at, view)| Source {
+                    region: region.name.clone(),
+                    name: format!("{}-{at}", region.name),
+                    origin: origin(view),
+                });
                 let options = Options {
                     region: region.name.clone(),
                     namespace: "test".to_owned(),
                     store: v1::Store::Redis,
-                    own: region.journal.clone(),
-                    sources: region
-                        .mirrors
-                        .iter()
-                        .map(|(name, journal)| Source {
-                            region: name.clone(),
-                            name: name.clone(),
-                            origin: Origin::Journal(Journal::Memory(Arc::clone(journal))),
-                        })
-                        .collect(),
+                    own: Journal::Memory(Arc::clone(&region.views[host][host])),
+                    sources: others.chain(siblings).collect(),
                     table: Arc::new(ArcSwap::from_pointee(Table::built_in())),
                     batch_records: 1 + random.below(64) as usize,
                     races_max: 1 + random.below(4) as u32,
-                    // Most histories are shorter than what is remembered as a rule.
-                    remembered_ms: *random.pick(&[1000, 60_000]),
+                    // Most histories are shorter than what is remembered as a rule. It is
+                    // longer than values are held back where a journal is away.
+                    remembered_ms: match is_split {
+                        true => 60_000,
+                        false => *random.pick(&[1000, 60_000]),
+                    },
                     clock_skew_max: Duration::from_secs(10),
                     progress_interval: Duration::from_millis(100),
                     backoff_max: Duration::from_millis(500),
@@ -524,11 +590,13 @@ impl World {
         })
     }
 
-    fn start_sidecar(&mut self, index: usize) -> JoinHandle<()> {
+    /// Its task, and whether it must not be killed now.
+    fn start_sidecar(&mut self, index: usize, at: usize) -> (JoinHandle<()>, Rc<Cell<bool>>) {
         let region = &self.regions[index];
+        let journal = &region.journals[at % region.journals.len()];
         let mut sidecar = Sidecar::new(
             &region.name,
-            region.journal.appender(),
+            Journal::Memory(Arc::clone(journal)).appender(),
             Rc::clone(&region.store),
             self.random.fork(),
             Rc::clone(&self.now_us),
@@ -538,7 +606,8 @@ impl World {
         let quiet = Rc::clone(&self.quiet);
         let flushes = self.options.flushes;
         sidecar.freezes = 4 * u64::from(self.options.freezes);
-        tokio::task::spawn_local(async move {
+        let was_frozen = Rc::clone(&sidecar.was_frozen);
+        let task = tokio::task::spawn_local(async move {
             while !quiet.get() {
                 let count = 1 + random.below(3);
                 let mut next = || match flushes && random.permille(10) {
@@ -564,8 +633,13 @@ impl World {
                 tokio::time::sleep(HEARTBEAT).await;
                 sidecar.heartbeat().await;
             }
-        })
+        });
+        (task, was_frozen)
     }
+}
+
+fn origin(journal: &Arc<MemoryJournal>) -> Origin {
+    Origin::Journal(Journal::Memory(Arc::clone(journal)))
 }
 
 /// The key of a snapshot.

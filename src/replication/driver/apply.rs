@@ -231,9 +231,10 @@ impl<T: Target> Driver<T> {
         if watched.is_ok() {
             self.catch_up().await;
         }
+        let can_know = watched.is_ok() && !self.engine.is_inexact;
         let (ready, mut late): (Vec<_>, Vec<_>) = again
             .into_iter()
-            .partition(|one| watched.is_ok() && self.engine.is_newest(one));
+            .partition(|one| can_know && self.engine.is_newest(one));
         let commands: Vec<Command> = ready.iter().map(|one| one.command.clone()).collect();
         let committed = match &watched {
             Ok(()) => self.target.commit(&commands, &[]).await,

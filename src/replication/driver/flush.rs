@@ -7,6 +7,9 @@ use super::super::target::{Committed, DatabaseKey, Target, TargetError};
 use super::super::version::Version;
 use super::{Chosen, Driver, WAIT};
 
+/// Why nothing is deleted.
+const UNREAD: &str = "a part of the own journal can't be read";
+
 impl<T: Target> Driver<T> {
     /// Deletes what goes with a change that is a flush, which is chosen alone;
     /// false if that can't be done yet.
@@ -24,7 +27,8 @@ impl<T: Target> Driver<T> {
         };
         let change = change.clone();
         self.catch_up().await;
-        if self.engine.is_flushing() {
+        // What is newer is not deleted, if it is known.
+        if self.engine.is_flushing() || !self.is_exact() {
             tokio::time::sleep(WAIT).await;
             return Ok(false);
         }
@@ -77,6 +81,9 @@ impl<T: Target> Driver<T> {
             self.target.watch(&going).await?;
             // What own clients have done is newer.
             self.catch_up().await;
+            if !self.is_exact() {
+                return Err(TargetError::Busy(UNREAD.to_owned()));
+            }
             let delete = |(database, key): DatabaseKey| Command {
                 database,
                 arguments: vec![Bytes::from_static(b"UNLINK"), key],

@@ -8,8 +8,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A topic whose brokers don't say where it ends is asked again after this.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A part of the own journal that can't be read keeps values from being told for so
-/// long: who takes over meanwhile has to know of them, see [`super::open`].
+/// A part of the own journal that can't be read keeps everything from being applied,
+/// and values from being told, for so long: who takes over meanwhile has to know of them, see [`super::open`].
 pub(super) const INEXACT: Duration = Duration::from_secs(20);
 
 /// Reading again takes long after this.
@@ -77,8 +77,9 @@ impl<T: Target> Driver<T> {
 
     /// Reads what the own journals have, before anything is decided: it may be
     /// much, as after a region was away for long. In turns, so that the lease is
-    /// renewed meanwhile.
-    pub(super) async fn read_ahead(&mut self) {
+    /// renewed meanwhile. Whether there was anything.
+    pub(super) async fn read_ahead(&mut self) -> bool {
+        let before = self.own_read();
         let turn = Instant::now() + READ_AHEAD;
         let ends = self.ends_of_own(turn).await;
         let is_any_unknown = ends.iter().any(Option::is_none);
@@ -90,10 +91,13 @@ impl<T: Target> Driver<T> {
                         self.note_own(at, found);
                     }
                     Ok(None) => break,
-                    Err(_) => return self.has_stalled(turn),
+                    Err(_) => {
+                        self.has_stalled(turn);
+                        return before != self.own_read();
+                    }
                 }
                 if turn <= Instant::now() {
-                    return;
+                    return true;
                 }
             }
         }
@@ -101,6 +105,12 @@ impl<T: Target> Driver<T> {
             true => self.has_stalled(turn),
             false => self.is_read_ahead = true,
         }
+        self.is_read_ahead || before != self.own_read()
+    }
+
+    /// How far the own journals are read, all of them.
+    fn own_read(&self) -> u64 {
+        self.own.iter().map(|feed| feed.next).sum()
     }
 
     /// Who can't be read is not waited for long: what is read later is told.
@@ -185,8 +195,18 @@ impl<T: Target> Driver<T> {
         let is_read = |feed: &Feed| feed.late_through != u64::MAX;
         match self.own_unopened == 0 && self.own.iter().all(is_read) {
             true => self.inexact = None,
-            false => drop(self.inexact.get_or_insert_with(Instant::now)),
+            false if self.inexact.is_none() => {
+                self.inexact = Some(Instant::now());
+                tracing::warn!(
+                    namespace = self.options.namespace,
+                    "a part of this region's own journal can't be read; nothing is applied until \
+                     it can, for {} s at most",
+                    INEXACT.as_secs()
+                );
+            }
+            false => {}
         }
+        self.engine.is_inexact = !self.is_exact();
         // What could not be read is late, and its keys are told when it is.
         self.engine.is_caught_up();
     }
@@ -194,7 +214,9 @@ impl<T: Target> Driver<T> {
     /// Whether the own journal was read to its end, all of it. What can't be read for
     /// very long is not waited for: its keys are told once more when it is.
     pub(super) fn is_exact(&self) -> bool {
-        self.inexact.is_none_or(|since| INEXACT <= since.elapsed())
+        let is_ignored = self.options.sabotage == Sabotage::Inexact;
+        self.inexact
+            .is_none_or(|since| INEXACT <= since.elapsed() || is_ignored)
     }
 
     /// Where they end; none of those that don't say. Where no broker answers it is

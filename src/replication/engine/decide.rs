@@ -71,7 +71,7 @@ impl Engine {
     /// be done, comes to the same unless something newer came between.
     pub fn decide(&mut self, change: &Change) -> Decision {
         let mut decision = Decision::default();
-        if self.is_flushing() && !self.is_repeated {
+        if (self.is_flushing() || self.is_inexact) && !self.is_repeated {
             decision.waits = true;
             return decision;
         }

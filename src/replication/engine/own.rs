@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::super::keys::{KeyId, Mark, Unsettled, commutes};
+use super::super::keys::{KeyId, KeyMap, Mark, Unsettled, commutes};
 use super::super::refusals::{is_undone, undo_all};
 use super::super::version::{OWN, Partition, Place, Version};
 use super::super::writers::Open;
 use super::decide::{by_database, flushes, slice_of};
-use super::{Engine, Included, Reason, Sabotage, UNKNOWN_DELAY};
+use super::{Element, Engine, Included, Reason, Sabotage, UNKNOWN_DELAY};
 use crate::journal::Offset;
 use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{Kind, Operation};
@@ -439,6 +439,7 @@ impl Engine {
         let is_flushed = version < self.flushed(database);
         let Engine {
             keys,
+            elements,
             writers,
             included,
             ..
@@ -450,7 +451,10 @@ impl Engine {
         let is_read = state.is_read;
         let newer = state.newer_than(place.partition, version);
         let is_older = version < state.overwritten && version.writer != state.overwritten.writer;
-        let is_behind = is_older || is_flushed || !commutes(kind, newer.all);
+        let is_behind = is_older
+            || is_flushed
+            || !commutes(kind, newer.all)
+            || is_behind_in_element(elements, id, version, operation);
         let is_near = state.marks.iter().any(|mark| is_near(mark, place, version));
         // Who led before has told the key later, without having read this.
         let told = self
@@ -518,6 +522,25 @@ impl Engine {
             .filter(|snapshot| kind != Kind::Counter && snapshot.partition != place.partition);
         let marks = state.marks.iter().filter(matters).map(|mark| mark.place);
         marks.chain(snapshot).any(|place| self.is_unstable(place))
+    }
+}
+
+/// Whether others come to another value of an element, as something newer that does not
+/// commute with a change of it was known before.
+fn is_behind_in_element(
+    elements: &KeyMap<Element>,
+    id: KeyId,
+    version: Version,
+    operation: &Operation<'_>,
+) -> bool {
+    let is_newer = |known: Version| version < known && version.writer != known.writer;
+    let known = || elements.get(&id.element(operation.element));
+    match operation.kind {
+        Kind::Element => {
+            known().is_some_and(|known| is_newer(known.overwritten) || is_newer(known.counted))
+        }
+        Kind::ElementCounter => known().is_some_and(|known| is_newer(known.overwritten)),
+        _ => false,
     }
 }
 

@@ -220,7 +220,7 @@ fn read_failure(error: &ReadError) -> Kind {
     let (code, first) = match error {
         ReadError::Removed { first } => (Code::Removed, *first),
         ReadError::Damaged(_) => (Code::Damaged, 0),
-        ReadError::Io { .. } | ReadError::Kafka { .. } => (Code::Unreadable, 0),
+        ReadError::Io { .. } | ReadError::Kafka { .. } | ReadError::Away => (Code::Unreadable, 0),
     };
     failure(code, error.to_string(), first)
 }
