@@ -309,7 +309,6 @@ fn an_element_that_two_partitions_of_the_own_region_change_is_told() {
         ("HINCRBY k f 3", "HSET k f 1", true),
         ("HSET k f 1", "HSET k f 2", true),
         ("HSET k f 1", "HINCRBY k f 3", true),
-        ("HINCRBY k f 3", "HINCRBY k f 3", false),
         ("HINCRBY k f 3", "HSET k other 1", false),
     ] {
         let mut world = World::new();
