@@ -500,6 +500,7 @@ impl World {
         let (sabotage, failures) = (self.options.sabotage, self.options.failures);
         let (crashes, is_filled) = (self.options.crashes, self.options.is_filled);
         let (is_late_link, is_split) = (self.options.is_late_link, self.options.is_split);
+        let freezes = self.options.freezes;
         let quiet = Rc::clone(&self.quiet);
         let counts = Rc::clone(&self.counts);
         tokio::task::spawn_local(async move {
@@ -532,8 +533,9 @@ impl World {
                     batch_records: 1 + random.below(64) as usize,
                     races_max: 1 + random.below(4) as u32,
                     // Most histories are shorter than what is remembered as a rule. It is
-                    // longer than values are held back where a journal is away.
-                    remembered_ms: match is_split {
+                    // longer than values are held back where a journal is away, and than
+                    // sidecars stand still.
+                    remembered_ms: match is_split || freezes {
                         true => 60_000,
                         false => *random.pick(&[1000, 60_000]),
                     },
