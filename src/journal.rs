@@ -304,11 +304,14 @@ impl Journal {
         let milliseconds = crate::mutation::clock::milliseconds(hlc);
         match self {
             Journal::Local(_) => self.find(hlc),
-            // It keeps everything, and is never long.
-            Journal::Memory(journal) => match journal.bounds(partition)? {
-                _ if partition > journal.number() => Ok(0),
-                _ => self.find(hlc),
-            },
+            Journal::Memory(journal) => {
+                journal.bounds(partition)?;
+                // It keeps everything, and is never long.
+                match partition == journal.number() {
+                    true => self.find(hlc),
+                    false => Ok(0),
+                }
+            }
             Journal::Kafka(journal) => journal.find(partition, milliseconds),
             Journal::Spool(journal) => journal.kafka().find(partition, milliseconds),
         }

@@ -276,7 +276,8 @@ pub enum Sabotage {
     NoSnapshots,
     /// What was counted and then refused is not counted back.
     NoRefusals,
-    /// Values are told while a part of the own journal can't be read.
+    /// Values are told, and changes applied, while a part of the own journal can't be
+    /// read.
     Inexact,
 }
 

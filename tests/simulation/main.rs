@@ -13,6 +13,7 @@ mod random;
 mod region;
 mod store;
 mod target;
+mod verdict;
 mod world;
 
 use std::ops::Range;

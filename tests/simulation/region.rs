@@ -1,6 +1,6 @@
 //! A sidecar: journals a command, executes it, and says what became of it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,9 +37,6 @@ pub struct Sidecar {
     /// How often of a thousand commands it stands still before one, for longer than
     /// dead ones are waited for.
     pub freezes: u64,
-    /// It stood still, and has not said anything since. Killed then nobody could know
-    /// what it has executed so late.
-    pub was_frozen: Rc<Cell<bool>>,
     pub now_us: Rc<dyn Fn() -> u64>,
     pub log: Rc<RefCell<Vec<Sent>>>,
 }
@@ -64,7 +61,6 @@ impl Sidecar {
             store,
             skew: 998 + random.below(5),
             freezes: 0,
-            was_frozen: Rc::default(),
             random,
             now_us,
             log,
@@ -139,7 +135,6 @@ impl Sidecar {
             }
             if self.random.permille(self.freezes) {
                 is_late = true;
-                self.was_frozen.set(true);
                 tokio::time::sleep(FREEZE + self.random.micros(4_000_000)).await;
             }
             self.log.borrow_mut()[place].is_late = is_late;
@@ -203,7 +198,6 @@ impl Sidecar {
         let now = self.now_ms();
         self.writer.heartbeat(&mut batch, now, &[]);
         self.append(batch).await;
-        self.was_frozen.set(false);
     }
 
     pub async fn pause(&mut self) {

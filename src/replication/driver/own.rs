@@ -9,7 +9,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A part of the own journal that can't be read keeps everything from being applied,
-/// and values from being told, for so long: who takes over meanwhile has to know of them, see [`super::open`].
+/// and values from being told, for so long: who takes over meanwhile has to know of
+/// them, see [`super::open`].
 pub(super) const INEXACT: Duration = Duration::from_secs(20);
 
 /// Reading again takes long after this.
@@ -181,30 +182,24 @@ impl<T: Target> Driver<T> {
             while self.own[at].next < end {
                 let next = tokio::time::timeout_at(deadline, self.own[at].next()).await;
                 let Ok(Some(found)) = next else {
-                    tracing::warn!(
-                        namespace = self.options.namespace,
-                        source = self.own[at].name,
-                        "the own journal can't be read to its end; going on without"
-                    );
                     self.own[at].late_through = u64::MAX;
                     break;
                 };
                 self.note_own(at, found);
             }
         }
-        let is_read = |feed: &Feed| feed.late_through != u64::MAX;
-        match self.own_unopened == 0 && self.own.iter().all(is_read) {
-            true => self.inexact = None,
-            false if self.inexact.is_none() => {
-                self.inexact = Some(Instant::now());
-                tracing::warn!(
-                    namespace = self.options.namespace,
-                    "a part of this region's own journal can't be read; nothing is applied until \
-                     it can, for {} s at most",
-                    INEXACT.as_secs()
-                );
-            }
-            false => {}
+        let unread = self.own.iter().find(|feed| feed.late_through == u64::MAX);
+        if self.own_unopened == 0 && unread.is_none() {
+            self.inexact = None;
+        } else if self.inexact.is_none() {
+            self.inexact = Some(Instant::now());
+            tracing::warn!(
+                namespace = self.options.namespace,
+                source = unread.map(|feed| &feed.name),
+                "a part of this region's own journal can't be read; nothing is applied until it \
+                 can, for {} s at most",
+                INEXACT.as_secs()
+            );
         }
         self.engine.is_inexact = !self.is_exact();
         // What could not be read is late, and its keys are told when it is.

@@ -302,6 +302,31 @@ fn what_others_have_told_of_the_own_region_is_told_again_if_it_may_be_old() {
     }
 }
 
+/// Another region gets the two partitions in another order.
+#[test]
+fn an_element_that_two_partitions_of_the_own_region_change_is_told() {
+    for (first, second, is_told) in [
+        ("HINCRBY k f 3", "HSET k f 1", true),
+        ("HSET k f 1", "HSET k f 2", true),
+        ("HINCRBY k f 3", "HSET k other 1", false),
+    ] {
+        let mut world = World::new();
+        world.own(10_000, mutation(first, false));
+        // It hides from the clocks how near they were.
+        world.own(10_700, mutation("HSET k last 1", false));
+        world.own(10_701, record::Body::Heartbeat(v1::Heartbeat::default()));
+        let late = v1::Record {
+            hlc: 9900 << 16,
+            writer: 8,
+            sequence: 1,
+            body: Some(mutation(second, false)),
+            ..Default::default()
+        };
+        world.engine.own(1, 0, &late);
+        assert_eq!(world.is_due("k"), is_told, "{first}, {second}");
+    }
+}
+
 #[test]
 fn nothing_is_applied_while_a_part_of_the_own_journal_is_not_known() {
     let snapshot = v1::Snapshot {
