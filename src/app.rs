@@ -20,8 +20,9 @@ use crate::config::reload::Watcher;
 use crate::config::{self, Backend, Config, Environment, OnJournalUnavailable, Role};
 use crate::journal::{
     First, Journal, KafkaJournal, LocalJournal, MemoryJournal, MemoryOptions, OpenError,
-    RemoteServer, SpoolJournal, TlsError,
+    RemoteServer, SpoolJournal,
 };
+use crate::platform::tls::TlsError;
 use crate::telemetry::{self, LogHandle, MetricsHandle};
 
 mod health;
@@ -33,6 +34,7 @@ mod worker;
 pub use options::{
     checkpoints as checkpoints_file, datastore as datastore_options, kafka as kafka_options,
     remote as remote_options, replication as replication_policy, servers as servers_options,
+    tls as upstream_tls,
 };
 
 use health::Status;

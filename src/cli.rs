@@ -317,6 +317,15 @@ fn check_outside(config: &Config) -> Result<(), Outside> {
         check_properties(&config.journal.brokers, &config.journal.kafka.properties)
             .map_err(|error| wrong("journal.kafka.properties", error))?;
     }
+    for (index, namespace) in config.namespaces.iter().enumerate() {
+        let zones = std::iter::once(&namespace.upstream).chain(&namespace.replicas);
+        let upstreams = zones.flat_map(|zone| &zone.0);
+        for tls in upstreams.filter_map(|one| app::upstream_tls(namespace, one)) {
+            let key = format!("namespace[{index}].upstream");
+            tls.check()
+                .map_err(|error| wrong(&key, error.to_string()))?;
+        }
+    }
     app::check_serving(config).map_err(|error| wrong("journal.serve", error.to_string()))?;
     for (index, source) in config.replication.sources.iter().enumerate() {
         let key = |key: &str| format!("replication.source[{index}].{key}");

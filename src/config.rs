@@ -20,6 +20,7 @@ pub mod reload;
 mod replication;
 mod secret;
 mod serve;
+mod upstream_tls;
 mod validate;
 mod values;
 
@@ -30,6 +31,7 @@ pub use position::{LoadError, Position, Problem};
 pub use replication::{Replication, Served, Source, SourceJournal, SourceTls};
 pub use secret::Secret;
 pub use serve::{Serve, ServeTls};
+pub use upstream_tls::{Identity, UpstreamTls};
 pub use values::{format_duration, format_size};
 
 use serde::Serialize;
@@ -243,6 +245,9 @@ pub struct Namespace {
     /// The datastore.
     #[serde(flatten)]
     pub upstream: Upstreams,
+    /// How TLS is spoken with it and its replicas, where it is.
+    #[serde(flatten)]
+    pub upstream_tls: UpstreamTls,
     /// Servers in other zones that every write goes to as well, and reads that
     /// find nothing here. One ring a zone.
     #[serde(rename = "replica", skip_serializing_if = "Vec::is_empty")]

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::platform::stream::Address;
+use crate::platform::tls::ClientTls;
 
 pub mod cache;
 pub mod client;
@@ -28,6 +29,8 @@ pub use ring::Ring;
 pub struct Options {
     /// Where it listens.
     pub address: Address,
+    /// How TLS is spoken with it, where it is.
+    pub tls: Option<ClientTls>,
     /// What clients speak that have not said what.
     pub wire: Wire,
     /// Who clients are that have not authenticated themselves.

@@ -1,5 +1,5 @@
 //! The journal's contract. Every backend keeps it, and one test suite shows it
-//! (`tests/journal_contract.rs`).
+//! (`tests/journal_contract/main.rs`).
 //!
 //! Records go in through an [`Appender`], one for each worker thread, and each
 //! hand-over completes when it is durable. They come out through a [`Reader`],
@@ -31,8 +31,8 @@ pub use kafka::{KafkaJournal, KafkaOptions, TopicOptions};
 pub use local::{LocalJournal, LocalOptions, Retention};
 pub use memory::{MemoryJournal, MemoryOptions};
 pub use remote::{
-    ClientTls, RemoteError, RemoteOptions, RemoteQueries, RemoteReader, RemoteServer, ServeError,
-    ServeOptions, ServedCounters, ServedStats, ServerTls, TlsError, Token,
+    RemoteError, RemoteOptions, RemoteQueries, RemoteReader, RemoteServer, ServeError,
+    ServeOptions, ServedCounters, ServedStats, Token,
 };
 pub use spool::{First, SpoolJournal, SpoolOptions, SpoolStats};
 pub use statistics::{HistogramSnapshot, JournalStats};

@@ -15,6 +15,7 @@ use rustix::fs::FallocateFlags;
 
 pub mod simulated;
 pub mod stream;
+pub mod tls;
 
 /// Zeros are written in pieces of this size where a file system can't reserve
 /// space.

@@ -85,6 +85,7 @@ fn redis_answers_raw_bytes_and_outlives_a_kill_with_an_append_only_file() {
         password: Some("secret".to_owned()),
         unix_socket: true,
         arguments: vec!["--appendfsync".to_owned(), "always".to_owned()],
+        ..RedisOptions::default()
     });
     assert!(redis.unix_socket().exists());
     let mut client = redis.client();

@@ -11,8 +11,9 @@ use support::certificates::Certificates;
 use support::line::Line;
 use support::process::free_port;
 use support::{Redis, Sidecar, SidecarOptions, journal};
-use wal_sidecar::journal::{ClientTls, ReadBatch, RemoteError, RemoteOptions, RemoteReader, Token};
+use wal_sidecar::journal::{ReadBatch, RemoteError, RemoteOptions, RemoteReader, Token};
 use wal_sidecar::mutation::{decode, v1};
+use wal_sidecar::platform::tls::ClientTls;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const CLIENTS: usize = 4;

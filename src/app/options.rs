@@ -11,10 +11,11 @@ use crate::config::{
 use crate::datastore::ring::{Name, RingOptions, Server};
 use crate::datastore::{self, Identity, Wire};
 use crate::journal::{
-    ClientTls, First, KafkaOptions, LocalOptions, RemoteOptions, Retention, ServeOptions,
-    ServerTls, SpoolOptions, TlsError, Token, TopicOptions,
+    First, KafkaOptions, LocalOptions, RemoteOptions, Retention, ServeOptions, SpoolOptions, Token,
+    TopicOptions,
 };
 use crate::platform::stream::Address;
+use crate::platform::tls::{ClientFiles, ClientTls, ServerTls, TlsError};
 use crate::protocol::resp::scanner;
 use crate::protocol::{Protocol, memcached};
 use crate::stack::Limits;
@@ -218,6 +219,22 @@ fn ring_name(placement: Placement, upstream: &config::Upstream) -> String {
     }
 }
 
+/// How TLS is spoken with a datastore, where it is. Its files are read when they are
+/// needed.
+pub fn tls(namespace: &config::Namespace, upstream: &config::Upstream) -> Option<ClientTls> {
+    let (UpstreamAddress::Tcp { host, .. }, true) = (&upstream.address, upstream.tls) else {
+        return None;
+    };
+    let tls = &namespace.upstream_tls;
+    let identity = tls.identity.as_ref();
+    let files = ClientFiles {
+        authority: tls.certificate_authority.clone(),
+        identity: identity.map(|one| (one.certificate.clone(), one.key.clone())),
+    };
+    let name = tls.server_name.as_deref().unwrap_or(host);
+    Some(ClientTls::new(files, name))
+}
+
 fn server(namespace: &config::Namespace, upstream: &config::Upstream) -> datastore::Options {
     let bytes = |secret: &config::Secret| Rc::from(secret.expose().as_bytes());
     datastore::Options {
@@ -225,6 +242,7 @@ fn server(namespace: &config::Namespace, upstream: &config::Upstream) -> datasto
             UpstreamAddress::Tcp { host, port } => Address::Tcp(host.clone(), *port),
             UpstreamAddress::Unix(path) => Address::Unix(path.clone()),
         },
+        tls: tls(namespace, upstream),
         identity: match (&upstream.user, &upstream.password) {
             (Some(user), Some(password)) => Identity::User(bytes(user), bytes(password)),
             (None, Some(password)) => Identity::Password(bytes(password)),

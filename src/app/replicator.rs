@@ -132,9 +132,12 @@ fn sources(config: &Config, namespace: &config::Namespace) -> anyhow::Result<Vec
             .iter()
             .filter(|one: &&Source| one.region == source.region)
             .count();
-        let name = match (&source.journal, count) {
-            (config::SourceJournal::Kafka { .. }, _) | (_, 0) => source.region.clone(),
-            (config::SourceJournal::Served(served), _) => {
+        // The own journal has the name of its region.
+        let is_own = source.region == config.region;
+        let name = match &source.journal {
+            config::SourceJournal::Kafka { .. } => source.region.clone(),
+            config::SourceJournal::Served(_) if count == 0 && !is_own => source.region.clone(),
+            config::SourceJournal::Served(served) => {
                 format!("{}@{}", source.region, served.address)
             }
         };

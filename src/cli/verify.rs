@@ -40,7 +40,8 @@ Examples:
   wal-sidecar verify --with redis://10.1.0.5 --repair
 
 Run it with the configuration of one region, whose keys it reads on both sides; of
-the other side it looks for keys that are missing here. What differs is read again
+the other side it looks for keys that are missing here. With rediss:// it trusts, and
+shows, what the namespace does to its own datastore. What differs is read again
 up to three times before it counts, as it may be on its way.
 
 --repair has this region's leading replicator tell what it has of each key that

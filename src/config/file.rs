@@ -12,7 +12,7 @@ use super::secret::Secret;
 use super::values::{choice, duration, integer, size, text};
 use super::{
     Backend, ConnectionMode, Durability, LogFormat, LogLevel, OnJournalUnavailable, Placement,
-    Protocol, Replicate, Role, kafka, replication, serve,
+    Protocol, Replicate, Role, kafka, replication, serve, upstream_tls,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -60,6 +60,10 @@ pub const NAMESPACE: Keys = Keys {
         "upstream",
         "upstream_user",
         "upstream_password",
+        "upstream_certificate_authority",
+        "upstream_server_name",
+        "upstream_certificate",
+        "upstream_key",
         "replica",
         "placement",
         "eject_after",
@@ -204,6 +208,7 @@ pub struct Namespace {
     pub eject_after: Setting<Option<Duration>>,
     pub upstream_user: Setting<Option<Secret>>,
     pub upstream_password: Setting<Option<Secret>>,
+    pub upstream_tls: upstream_tls::File,
     pub connection: Setting<ConnectionMode>,
     pub durability: Setting<Durability>,
     pub on_journal_unavailable: Setting<OnJournalUnavailable>,
@@ -333,6 +338,7 @@ fn broker(node: &Node) -> Result<String, String> {
 fn read_namespace(table: &Table, path: String, context: &mut Context) -> Namespace {
     let upstream_user = secret(table, "upstream_user", &path, context);
     let upstream_password = secret(table, "upstream_password", &path, context);
+    let upstream_tls = upstream_tls::read(table, &path, context);
     let mut reader = Reader::new(table, path.clone(), &NAMESPACE, context);
     let timeout = |node: &Node| duration(node, TIMEOUT_MIN, DAY);
     let prefixes = reader.sections("prefix", "namespace.prefix");
@@ -357,6 +363,7 @@ fn read_namespace(table: &Table, path: String, context: &mut Context) -> Namespa
         }),
         upstream_user,
         upstream_password,
+        upstream_tls,
         connection: reader.setting("connection", ConnectionMode::Shared, choice),
         durability: reader.setting("durability", Durability::Durable, choice),
         on_journal_unavailable: reader.setting(

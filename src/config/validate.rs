@@ -6,7 +6,7 @@ use super::reader::{Context, Setting};
 use super::{
     Admin, Backend, Config, ConnectionMode, Environment, Journal, Kafka, ListenAddress, Log,
     Namespace, OnJournalUnavailable, PrefixPolicy, Protocol, Role, Upstream, Upstreams, document,
-    environment, kafka, replication, serve, values,
+    environment, kafka, replication, serve, upstream_tls, values,
 };
 
 /// Reads and checks a whole configuration. Either there is one, or there is
@@ -151,6 +151,10 @@ fn check_namespaces(namespaces: &[file::Namespace], problems: &mut Problems) {
         }
         check_upstreams(namespace, &path, problems);
         check_identity(namespace, &path, problems);
+        let zones = namespace.replicas.iter().flat_map(|zone| &zone.upstream);
+        let upstreams = namespace.upstream.iter().chain(zones);
+        let upstreams = upstreams.map(|one| &one.value);
+        upstream_tls::check(&namespace.upstream_tls, upstreams, &path, problems);
         for (number, prefix) in namespace.prefixes.iter().enumerate() {
             let path = path(&format!("prefix[{number}]"));
             let earlier = &namespace.prefixes[..number];
@@ -453,6 +457,7 @@ fn build_namespace(file: file::Namespace) -> Namespace {
             .into_iter()
             .map(|zone| identified(zone.upstream))
             .collect(),
+        upstream_tls: upstream_tls::build(file.upstream_tls),
         placement: file.placement.value,
         eject_after: file.eject_after.value,
         connection: file.connection.value,

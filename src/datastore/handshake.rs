@@ -59,7 +59,7 @@ pub struct Opened {
 /// connection is called in the datastore's CLIENT LIST.
 pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Opened, OpenError> {
     let attempt = async {
-        let mut stream = Stream::connect(&options.address)
+        let mut stream = connect(options)
             .await
             .map_err(|error| unreachable(options, &error))?;
         let Greeted { needs_auth, id } = match key.wire {
@@ -79,6 +79,15 @@ pub async fn open(options: &Options, key: &LinkKey, name: &[u8]) -> Result<Opene
     match tokio::time::timeout(options.connect_timeout, attempt).await {
         Ok(result) => result,
         Err(_) => Err(unreachable(options, &"connecting timed out")),
+    }
+}
+
+async fn connect(options: &Options) -> std::io::Result<Stream> {
+    let stream = Stream::connect(&options.address).await?;
+    match &options.tls {
+        // Boxed: every client's task has room for it.
+        Some(tls) => Box::pin(stream.encrypt(tls)).await,
+        None => Ok(stream),
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Link {
 pub(super) struct Inner {
     /// Bytes of batches that have not been written to the socket.
     unsent: BytesMut,
+    /// How long each command of that is, where it matters: see [`Link::cut_commands`].
+    lengths: Option<VecDeque<usize>>,
     unsent_max: usize,
     /// Batches in the order they were sent, by slot.
     pub(super) pending: VecDeque<usize>,
@@ -94,6 +96,7 @@ impl Link {
         Link {
             inner: Rc::new(RefCell::new(Inner {
                 unsent: BytesMut::new(),
+                lengths: None,
                 unsent_max,
                 pending: VecDeque::new(),
                 slots: Slab::new(),
@@ -117,6 +120,13 @@ impl Link {
     /// Which of its worker's links it is; the first has 0.
     pub fn number(&self) -> u32 {
         self.inner.borrow().number
+    }
+
+    /// Gives the stream one command at a time, so that no TLS record has the end of
+    /// one and the begin of another. memcached (1.6.18) leaves the rest of a record
+    /// alone once it has read a value that ends in it, until something else comes.
+    pub(super) fn cut_commands(&self) {
+        self.inner.borrow_mut().lengths = Some(VecDeque::new());
     }
 
     /// Says which of its worker's links it is.
@@ -162,7 +172,7 @@ impl Link {
         };
         let failure = inner.unavailable().map(Failure::NotSent);
         if failure.is_none() {
-            push_forwarded(&batch, &mut inner.unsent);
+            push_forwarded(&batch, &mut inner.unsent, inner.lengths.as_mut());
             if !inner.driver_woken {
                 inner.driver_woken = true;
                 if let Some(waker) = &inner.driver {
@@ -319,6 +329,9 @@ impl Link {
         let inner = &mut *inner;
         inner.down = Some(Rc::clone(reason));
         inner.unsent = BytesMut::new();
+        if let Some(lengths) = &mut inner.lengths {
+            lengths.clear();
+        }
         inner.driver = None;
         inner.driver_woken = false;
         while let Some(slot) = inner.pending.pop_front() {
@@ -334,6 +347,19 @@ impl Link {
 }
 
 impl Inner {
+    /// So many bytes of what was unsent are with the stream.
+    fn sent(&mut self, bytes: usize) {
+        self.unsent.advance(bytes);
+        if let Some(lengths) = &mut self.lengths
+            && let Some(first) = lengths.front_mut()
+        {
+            *first -= bytes;
+            if *first == 0 {
+                lengths.pop_front();
+            }
+        }
+    }
+
     fn unavailable(&self) -> Option<Rc<str>> {
         match &self.down {
             Some(reason) => Some(Rc::clone(reason)),
@@ -447,19 +473,23 @@ impl Drop for Response {
 }
 
 /// Appends what the datastore gets of a batch.
-fn push_forwarded(batch: &Batch, unsent: &mut BytesMut) {
+fn push_forwarded(batch: &Batch, unsent: &mut BytesMut, mut lengths: Option<&mut VecDeque<usize>>) {
     let specification = |command: &Command| Specification(command.specification);
     let is_rewritten = batch.protocol == Protocol::Memcached
         && batch
             .commands
             .iter()
             .any(|command| specification(command).is_rewritten());
-    if !is_rewritten {
+    if !is_rewritten && lengths.is_none() {
         unsent.extend_from_slice(&batch.bytes);
         return;
     }
     for command in &batch.commands {
+        let before = unsent.len();
         loud(command.of(&batch.bytes), specification(command), unsent);
+        if let Some(lengths) = &mut lengths {
+            lengths.push_back(unsent.len() - before);
+        }
     }
 }
 
@@ -505,16 +535,15 @@ impl Driver<'_> {
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut inner = self.link.inner.borrow_mut();
         while !inner.unsent.is_empty() {
-            match self.stream.try_write(&inner.unsent) {
-                Ok(n) => inner.unsent.advance(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.poll_write_ready(cx) {
-                        Poll::Ready(ready) => ready?,
-                        Poll::Pending => break,
-                    }
-                }
-                Err(error) => return Err(error),
+            let next = inner.lengths.as_ref().and_then(|all| all.front().copied());
+            let length = next.unwrap_or(inner.unsent.len());
+            match self.stream.poll_write(cx, &inner.unsent[..length]) {
+                Poll::Ready(written) => inner.sent(written?),
+                Poll::Pending => break,
             }
+        }
+        if let Poll::Ready(flushed) = self.stream.poll_flush(cx) {
+            flushed?;
         }
         if inner.unsent.is_empty() && inner.unsent.capacity() > 4 * READ_BYTES {
             inner.unsent = BytesMut::new();

@@ -161,6 +161,13 @@ impl Links {
     fn new_link(&self, exclusive: bool) -> Link {
         let unsent_max = self.options.unsent_bytes_max;
         let link = Link::new(Rc::clone(&self.pool), unsent_max, exclusive);
+        let is_memcached = matches!(
+            self.options.wire,
+            Wire::MemcachedText | Wire::MemcachedBinary
+        );
+        if is_memcached && self.options.tls.is_some() {
+            link.cut_commands();
+        }
         link.set_number(self.count.get());
         self.count.set(self.count.get().wrapping_add(1));
         link

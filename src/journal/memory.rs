@@ -64,6 +64,8 @@ struct State {
     state: Option<JournalState>,
     /// Through which views it can't be read.
     is_away: Vec<bool>,
+    /// Records that readers still get, by view; all, where nothing was said.
+    allowed: Vec<u64>,
     watchers: Vec<Waker>,
 }
 
@@ -74,6 +76,7 @@ impl MemoryJournal {
             held: options.held,
             partitions: vec![Vec::new(); options.partitions.max(1) as usize],
             is_away: vec![false],
+            allowed: vec![u64::MAX],
             ..State::default()
         };
         let shared = Arc::new(Shared {
@@ -89,6 +92,7 @@ impl MemoryJournal {
     pub fn view(&self) -> MemoryJournal {
         let mut state = self.shared.state();
         state.is_away.push(false);
+        state.allowed.push(u64::MAX);
         let view = state.is_away.len() - 1;
         drop(state);
         MemoryJournal {
@@ -146,6 +150,19 @@ impl MemoryJournal {
     pub fn set_away(&self, is_away: bool) {
         let mut state = self.shared.state();
         state.is_away[self.view] = is_away;
+        wake_all(&mut state.watchers);
+    }
+
+    /// Has readers get so many records more, and no others, as over a link that hardly
+    /// passes anything; `None` takes it back.
+    pub fn allow(&self, records: Option<u64>) {
+        let mut state = self.shared.state();
+        let allowed = &mut state.allowed[self.view];
+        *allowed = match (records, *allowed) {
+            (None, _) => u64::MAX,
+            (Some(records), u64::MAX) => records,
+            (Some(records), left) => left + records,
+        };
         wake_all(&mut state.watchers);
     }
 
@@ -353,14 +370,18 @@ pub(super) struct MemoryReader {
 
 impl MemoryReader {
     pub(super) fn next_batch(&mut self, into: &mut ReadBatch, bytes_max: usize) {
-        let state = self.shared.state();
+        let mut state = self.shared.state();
+        let state = &mut *state;
         let records = &state.partitions[self.partition];
         while let Some(record) = records
             .get(self.position as usize)
-            .filter(|_| !state.is_away[self.view])
+            .filter(|_| !state.is_away[self.view] && 0 < state.allowed[self.view])
         {
             into.push(self.position, record);
             self.position += 1;
+            let allowed = &mut state.allowed[self.view];
+            // Without a limit it stays without one.
+            *allowed -= u64::from(*allowed != u64::MAX);
             if bytes_max <= into.bytes() {
                 break;
             }
@@ -374,7 +395,7 @@ impl MemoryReader {
     pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.shared.state();
         let is_any = self.position < state.partitions[self.partition].len() as u64;
-        if is_any && !state.is_away[self.view] {
+        if is_any && !state.is_away[self.view] && 0 < state.allowed[self.view] {
             return Poll::Ready(true);
         }
         if state.closed {

@@ -36,15 +36,12 @@ pub use client::{
 pub use server::{
     CURSOR_GRACE, READERS_MAX, RemoteServer, ServeError, ServeOptions, ServedCounters, ServedStats,
 };
-pub use tls::{ClientTls, ServerTls, TlsError};
 pub use token::Token;
 
 mod client;
 mod frame;
 mod pulse;
-mod renewed;
 mod server;
-mod tls;
 mod token;
 mod wire;
 

@@ -68,7 +68,7 @@ fn in_container(
         let new = rewritten(text, &rewrite.address);
         if text.starts_with("rediss://") {
             warnings.push(format!(
-                "container {name}: {} asked for TLS, which the sidecar does not speak; within the pod it is plain now",
+                "container {name}: {} asked for TLS; within the pod it is plain now, and the sidecar speaks it with what its upstream calls rediss://",
                 rewrite.name
             ));
         }

@@ -1,17 +1,20 @@
-//! A connection and a listener, over TCP or a Unix socket.
+//! A connection and a listener, over TCP or a Unix socket, and connections over TLS.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::client::TlsStream;
+
+use super::tls::ClientTls;
 
 /// So many connections wait in the kernel until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -54,6 +57,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TLS on TCP, as the client.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -73,18 +78,31 @@ impl Stream {
         }
     }
 
+    /// Speaks TLS from now on. Dropping the future gives the attempt up.
+    pub async fn encrypt(self, tls: &ClientTls) -> io::Result<Stream> {
+        match self {
+            Stream::Tcp(stream) => Ok(Stream::Tls(Box::new(tls.connect(stream).await?))),
+            Stream::Unix(_) | Stream::Tls(_) => {
+                Err(io::Error::other("TLS is spoken over TCP alone"))
+            }
+        }
+    }
+
     /// Ready when a read may give something.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            // What was decrypted already can't be seen from here.
+            Stream::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 
     /// Reads into the free capacity of `buffer`; 0 is the end of the stream.
     ///
-    /// A read that leaves capacity has emptied the socket, which the runtime
-    /// remembers: the next call waits without asking the system once more.
+    /// A read of a plain stream that leaves capacity has emptied the socket, which
+    /// the runtime remembers: the next call waits without asking the system once
+    /// more.
     pub fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -93,6 +111,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => pin!(stream.read_buf(buffer)).poll(cx),
             Stream::Unix(stream) => pin!(stream.read_buf(buffer)).poll(cx),
+            Stream::Tls(stream) => pin!(stream.read_buf(buffer)).poll(cx).map(ended),
         }
     }
 
@@ -102,16 +121,18 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.read_buf(buffer).await,
             Stream::Unix(stream) => stream.read_buf(buffer).await,
+            Stream::Tls(stream) => ended(stream.read_buf(buffer).await),
         }
     }
 
     /// Whether there are bytes to read, as the system says, not as the runtime
-    /// remembers.
+    /// remembers; of TLS, encrypted ones.
     pub fn has_input(&self) -> bool {
         let mut first = [std::mem::MaybeUninit::uninit()];
         let peeked = match self {
             Stream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut first),
             Stream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut first),
+            Stream::Tls(stream) => socket2::SockRef::from(stream.get_ref().0).peek(&mut first),
         };
         peeked.is_ok_and(|bytes| 0 < bytes)
     }
@@ -121,23 +142,54 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.write_all(bytes).await,
             Stream::Unix(stream) => stream.write_all(bytes).await,
+            Stream::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
         }
     }
 
-    /// Ready when a write may take something.
-    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what the stream takes. What TLS took is not with the system yet,
+    /// see [`Stream::poll_flush`].
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let written = match self {
+                Stream::Tcp(stream) => stream.try_write(bytes),
+                Stream::Unix(stream) => stream.try_write(bytes),
+                Stream::Tls(stream) => return Pin::new(&mut **stream).poll_write(cx, bytes),
+            };
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.poll_write_ready(cx))?;
+                }
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => stream.poll_write_ready(cx),
             Stream::Unix(stream) => stream.poll_write_ready(cx),
+            Stream::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 
-    /// Writes what the socket takes.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Ready when all that the stream took is with the system.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Tcp(stream) => stream.try_write(bytes),
-            Stream::Unix(stream) => stream.try_write(bytes),
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
+    }
+}
+
+/// Who ends a connection without a farewell, as Redis does, has ended it: what
+/// is spoken tells by itself what is whole.
+fn ended(read: io::Result<usize>) -> io::Result<usize> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        read => read,
     }
 }
 

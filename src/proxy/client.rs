@@ -148,19 +148,13 @@ impl Client {
             return Ok(());
         };
         while !output.bytes.is_empty() {
-            match self.stream.try_write(&output.bytes) {
-                Ok(written) => output.bytes.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.poll_write_ready(cx) {
-                        Poll::Ready(ready) => ready?,
-                        Poll::Pending if self.is_overflowing => {
-                            context.metrics.closed.add(1);
-                            return Err(io::Error::other("the client does not read"));
-                        }
-                        Poll::Pending => return Ok(()),
-                    }
+            match self.stream.poll_write(cx, &output.bytes) {
+                Poll::Ready(written) => output.bytes.advance(written?),
+                Poll::Pending if self.is_overflowing => {
+                    context.metrics.closed.add(1);
+                    return Err(io::Error::other("the client does not read"));
                 }
-                Err(error) => return Err(error),
+                Poll::Pending => return Ok(()),
             }
         }
         if let Some(output) = self.output.take() {

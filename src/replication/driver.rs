@@ -42,7 +42,7 @@ mod timers;
 use apply::Chosen;
 use bootstrap::Bootstrap;
 use open::Opened;
-use own::ReadAgain;
+use own::{Pace, ReadAgain};
 
 /// Changes that wait to be applied, of one partition.
 const QUEUE_MAX: usize = 8192;
@@ -123,6 +123,8 @@ pub struct Driver<T> {
     is_read_ahead: bool,
     /// Since when nothing more comes of it.
     stalled: Option<Instant>,
+    /// How fast it is read.
+    own_pace: Pace,
     /// No broker says where they end.
     is_blind: bool,
     read_again: ReadAgain,
@@ -212,6 +214,7 @@ impl<T: Target> Driver<T> {
             opening: now,
             is_read_ahead: false,
             stalled: None,
+            own_pace: Pace::begun(now),
             is_blind: false,
             read_again: ReadAgain::begun(now),
             inexact: None,
@@ -383,6 +386,7 @@ impl<T: Target> Driver<T> {
         if !self.is_read_again() {
             return Ok(worked);
         }
+        self.flush_again().await?;
         worked |= self.tell_due().await?;
         self.renew().await?;
         worked |= self.copy().await?;

@@ -222,6 +222,9 @@ pub struct Engine {
     flushed: HashMap<u32, Version>,
     /// What empties one and is under way in the own region.
     flushing: Vec<Unsettled>,
+    /// What has emptied one before this engine knew of it: of keys that have outlived
+    /// it is not known whether they were told.
+    pub(super) flushed_again: Vec<(Option<u32>, Version)>,
     pub(super) writers: Writers,
     pub(super) due: KeyMap<Due>,
     /// Those that could be told when they were last looked at.
@@ -300,6 +303,7 @@ impl Engine {
             spare: Undo::default(),
             flushed: HashMap::new(),
             flushing: Vec::new(),
+            flushed_again: Vec::new(),
             writers: Writers::default(),
             due: KeyMap::default(),
             ready: VecDeque::new(),

@@ -32,6 +32,9 @@ const LOOK_MS: u64 = 60_000;
 /// What an argument takes beside its bytes, in a change and in its record.
 const ARGUMENT_BYTES: usize = 2 * size_of::<Bytes>();
 
+/// Bytes that are kept aside, about.
+const ASIDE_BYTES: usize = 64 << 20;
+
 /// So far may a restart go back for a mutation whose outcome is waited for.
 const GO_BACK_MAX: Offset = 1_000_000;
 
@@ -91,6 +94,8 @@ pub struct Inlet {
     is_dirty: bool,
     /// Others were gone on with before what was applied of it was read again.
     pub(super) is_late: bool,
+    /// What is read again of it since, and about how many bytes that is.
+    aside: (Vec<Found>, usize),
     pub(super) dedupes: bool,
     pub(super) counts_back: bool,
     /// Whether all records are in this one partition, so that a sequence that is
@@ -123,12 +128,28 @@ impl Inlet {
             copying: Copying::default(),
             is_dirty: false,
             is_late: false,
+            aside: Default::default(),
             dedupes: true,
             counts_back: true,
             is_alone: true,
             missing: Vec::new(),
             lost: 0,
         }
+    }
+
+    /// What is read again of one that others were gone on with before counts at once,
+    /// when all of it is there (up to `next`), or much: nothing can be decided while a
+    /// part of it is known. Until then it is kept aside.
+    pub(super) fn put_aside(&mut self, found: Vec<Found>, next: Offset) -> Option<Vec<Found>> {
+        let is_again = self.is_late && found.first().is_some_and(|one| one.offset < self.applied);
+        if !is_again && self.aside.0.is_empty() {
+            return Some(found);
+        }
+        let (aside, bytes) = &mut self.aside;
+        *bytes += found.iter().map(|one| size(&one.record)).sum::<usize>();
+        aside.extend(found);
+        let is_there = self.applied <= next || ASIDE_BYTES <= *bytes;
+        is_there.then(|| std::mem::take(&mut self.aside).0)
     }
 
     /// Takes the next record. One from before the checkpoint is returned as a
@@ -410,6 +431,29 @@ mod tests {
         assert_eq!(kept, [&v1::Record::default(), &record]);
         inlet.complete(2);
         assert_eq!(inlet.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_read_again_late_counts_when_all_of_it_is_there() {
+        let checkpoint = Checkpoint {
+            applied: 5,
+            ..Default::default()
+        };
+        let found = |offset| vec![mutation(7, offset + 1, offset, 1000, true)];
+        let offsets = |found: Option<Vec<Found>>| {
+            found.map(|all| all.iter().map(|one| one.offset).collect::<Vec<_>>())
+        };
+        let mut inlet = inlet(&checkpoint);
+        assert_eq!(offsets(inlet.put_aside(found(0), 1)), Some(vec![0]));
+        inlet.is_late = true;
+        assert_eq!(offsets(inlet.put_aside(found(1), 2)), None);
+        assert_eq!(offsets(inlet.put_aside(found(2), 3)), None);
+        assert_eq!(offsets(inlet.put_aside(found(4), 5)), Some(vec![1, 2, 4]));
+        assert_eq!(offsets(inlet.put_aside(found(5), 6)), Some(vec![5]));
+        // What came between is not there any more.
+        inlet.applied = 8;
+        assert_eq!(offsets(inlet.put_aside(found(6), 7)), None);
+        assert_eq!(offsets(inlet.put_aside(found(9), 10)), Some(vec![6, 9]));
     }
 
     #[test]

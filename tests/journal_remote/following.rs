@@ -3,8 +3,9 @@
 use super::*;
 use support::Random;
 use support::certificates::Certificates;
-use wal_sidecar::journal::{ClientTls, MemoryJournal, MemoryOptions, ServerTls};
+use wal_sidecar::journal::{MemoryJournal, MemoryOptions};
 use wal_sidecar::mutation::v1;
+use wal_sidecar::platform::tls::{ClientTls, ServerTls};
 
 #[test]
 fn records_come_in_order_and_completely_while_threads_append() {

@@ -2,9 +2,8 @@
 
 use super::*;
 use support::certificates::Certificates;
-use wal_sidecar::journal::{
-    ClientTls, KafkaJournal, KafkaOptions, ServeError, ServerTls, TlsError, Token,
-};
+use wal_sidecar::journal::{KafkaJournal, KafkaOptions, ServeError, Token};
+use wal_sidecar::platform::tls::{ClientTls, ServerTls, TlsError};
 
 fn refused(reason: &str) -> RemoteError {
     RemoteError::Refused {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use support::certificates::Certificates;
-use wal_sidecar::journal::{ClientTls, ServerTls};
+use wal_sidecar::platform::tls::{ClientTls, ServerTls};
 
 const RECORDS: usize = 300_000;
 

@@ -22,6 +22,7 @@ pub fn servers(ports: &[&[u16]]) -> RingOptions {
             identity: Identity::Anonymous,
             database: 0,
             connect_timeout: Duration::from_secs(2),
+            tls: None,
             unsent_bytes_max: 1 << 20,
         },
         name: Name {

@@ -14,6 +14,9 @@ use super::world::World;
 /// How long a link is cut, at most, in microseconds.
 const CUT_US: u64 = 800_000;
 
+/// How long nothing comes over a link that hardly passes anything, at most.
+const TRICKLE_US: u64 = 80_000;
+
 impl World {
     pub fn start_links(&mut self) {
         for from in 0..self.regions.len() {
@@ -64,6 +67,24 @@ impl World {
                 mirrors.for_each(|one| one.journal.set_away(false));
             }
         });
+    }
+
+    /// From now on a link passes a record now and then, for as long as clients write.
+    pub fn trickle(&mut self, link: (usize, usize)) {
+        let name = self.regions[link.0].name.clone();
+        let mirrors = self.regions[link.1].mirrors.iter();
+        let mirrors = mirrors.filter(|one| one.region == name);
+        for mirror in mirrors.map(|one| Arc::clone(&one.journal)) {
+            let (quiet, mut random) = (Rc::clone(&self.quiet), self.random.fork());
+            mirror.allow(Some(0));
+            tokio::task::spawn_local(async move {
+                while !quiet.get() {
+                    tokio::time::sleep(random.micros(TRICKLE_US)).await;
+                    mirror.allow(Some(1));
+                }
+                mirror.allow(None);
+            });
+        }
     }
 
     /// Cuts the links within a region that lead to a sidecar's journal, or one of them;

@@ -44,8 +44,8 @@ pub struct WorldOptions {
     pub flushes: bool,
     /// Sidecars stand still for seconds, and go on.
     pub freezes: bool,
-    /// A link is down for as long as clients write, longer than who takes over waits
-    /// for it.
+    /// A link is down for as long as clients write, or hardly passes anything, longer
+    /// than who takes over waits for it.
     pub is_late_link: bool,
     /// Each sidecar has a journal of its own, as those in files are, and they read each
     /// other's.
@@ -254,7 +254,10 @@ impl World {
         let late = *self.random.pick(&all);
         if self.options.is_late_link {
             tokio::time::sleep(self.random.micros(1_000_000)).await;
-            self.set_link(late, false);
+            match self.random.permille(400) {
+                true => self.trickle(late),
+                false => self.set_link(late, false),
+            }
         }
         while Instant::now() < end {
             tokio::time::sleep(self.random.micros(60_000)).await;

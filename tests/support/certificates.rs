@@ -1,8 +1,10 @@
 //! Certificates of an authority that exists for one test.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 /// An authority, and a server's certificate made out to `localhost` and
@@ -16,8 +18,14 @@ impl Certificates {
     /// Makes new ones.
     pub fn new() -> Certificates {
         let directory = TempDir::new().expect("a temporary directory");
+        // Servers read them that have given their rights up.
+        let all = Permissions::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), all).expect("it is ours");
         let authority_key = KeyPair::generate().expect("a key");
         let mut authority = CertificateParams::default();
+        // Who signs has another name than whom it signs for.
+        let name = &mut authority.distinguished_name;
+        name.push(DnType::CommonName, "an authority of a test");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_certificate = authority.self_signed(&authority_key).expect("signed");
         let key = KeyPair::generate().expect("a key");

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::certificates::Certificates;
 use super::process::{Process, Signal, free_port};
 use super::resp::Client;
 use super::wait::{READY_DEADLINE, until};
@@ -21,6 +23,9 @@ pub struct RedisOptions {
     pub unix_socket: bool,
     /// Keep an append-only file, so that data outlives `kill`.
     pub append_only: bool,
+    /// Speak TLS alone, and with those alone who show a certificate of the same
+    /// authority.
+    pub tls: Option<Arc<Certificates>>,
     /// Any further options, as on redis-server's command line
     /// (`["--maxmemory", "10mb"]`).
     pub arguments: Vec<String>,
@@ -65,7 +70,10 @@ impl Redis {
 
     /// Its address the way `upstream` wants it.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        match self.options.tls {
+            None => format!("redis://127.0.0.1:{}", self.port),
+            Some(_) => format!("rediss://127.0.0.1:{}", self.port),
+        }
     }
 
     /// Where its Unix socket is, when it was asked for one.
@@ -106,7 +114,6 @@ fn spawn(port: u16, directory: &TempDir, options: &RedisOptions) -> Option<Proce
     let mut command = Command::new("redis-server");
     command
         .args(["--bind", "127.0.0.1", "--save", ""])
-        .args(["--port", &port.to_string()])
         .args([
             "--appendonly",
             if options.append_only { "yes" } else { "no" },
@@ -114,6 +121,17 @@ fn spawn(port: u16, directory: &TempDir, options: &RedisOptions) -> Option<Proce
         .args(["--enable-debug-command", "local"])
         .arg("--dir")
         .arg(directory.path());
+    match &options.tls {
+        None => command.args(["--port", &port.to_string()]),
+        Some(certificates) => command
+            .args(["--port", "0", "--tls-port", &port.to_string()])
+            .arg("--tls-cert-file")
+            .arg(certificates.certificate())
+            .arg("--tls-key-file")
+            .arg(certificates.key())
+            .arg("--tls-ca-cert-file")
+            .arg(certificates.authority()),
+    };
     if let Some(password) = &options.password {
         command.args(["--requirepass", password]);
     }

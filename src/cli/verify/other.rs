@@ -9,16 +9,21 @@ use crate::config::{Namespace, Secret, Upstream, Upstreams};
 /// The own namespace with the other datastore, or the one of the other region's
 /// configuration.
 pub(super) fn namespace(options: &Options, own: &Namespace) -> Result<Namespace, BadUsage> {
-    let upstreams = match &options.with[..] {
-        [file] if !file.contains("://") => of_file(file, own)?,
+    let mut other = own.clone();
+    other.replicas = Vec::new();
+    match &options.with[..] {
+        [file] if !file.contains("://") => {
+            let found = of_file(file, own)?;
+            other.upstream = found.upstream;
+            other.upstream_tls = found.upstream_tls;
+        }
         urls => {
             let upstreams = urls.iter().map(|url| of_url(url));
-            Upstreams(upstreams.collect::<Result<Vec<Upstream>, BadUsage>>()?)
+            other.upstream = Upstreams(upstreams.collect::<Result<Vec<Upstream>, BadUsage>>()?);
+            // Whom to trust, and what to show, is as here.
+            other.upstream_tls.server_name = None;
         }
-    };
-    let mut other = own.clone();
-    other.upstream = upstreams;
-    other.replicas = Vec::new();
+    }
     if other
         .upstream
         .0
@@ -67,11 +72,11 @@ fn of_url(url: &str) -> Result<Upstream, BadUsage> {
     }
 }
 
-fn of_file(file: &str, own: &Namespace) -> Result<Upstreams, BadUsage> {
+fn of_file(file: &str, own: &Namespace) -> Result<Namespace, BadUsage> {
     let file = Path::new(file);
     let config = load(file)?;
     let namespace = directory::find(&config, Some(&own.name), file)?;
-    Ok(namespace.upstream.clone())
+    Ok(namespace.clone())
 }
 
 fn password(options: &Options) -> Result<Option<String>, BadUsage> {

@@ -39,11 +39,15 @@ properties = { "socket.keepalive.enable" = true }
 name = "n"
 listen = "127.0.0.1:2"
 protocol = "memcached"
-upstream = "memcached://other"
+upstream = "memcacheds://other"
 placement = "spymemcached"
 eject_after = "9s"
 upstream_user = "u"
 upstream_password = "p"
+upstream_certificate_authority = "ca"
+upstream_server_name = "n"
+upstream_certificate = "c"
+upstream_key = "k"
 connection = "dedicated"
 durability = "off"
 on_journal_unavailable = "bypass"
@@ -127,9 +131,9 @@ fn every_key_is_applied_or_needs_a_restart() {
     ];
     // Tables are compared by key; a namespace is found by its name; user and
     // password are part of the upstream, as are a token and a certificate of
-    // what is served.
+    // what is served, and a key of its certificate.
     let apart = ["journal", "namespace", "replication", "admin", "log"];
-    let of_namespace = ["name", "upstream_user", "upstream_password"];
+    let of_namespace = ["name", "upstream_user", "upstream_password", "upstream_key"];
     let mut expected = BTreeSet::from(["namespace.m".to_owned()]);
     for (path, keys) in sections {
         for key in keys.known {

@@ -16,20 +16,26 @@ use crate::protocol::memcached::verbs::{Specification, Verb};
 /// The mechanism that takes a user and a password as they are.
 const PLAIN: &[u8] = b"PLAIN";
 
-/// Logs in, where there is an identity to log in with.
+/// Logs in, where there is an identity to log in with. Over TLS the server is asked
+/// something in any case: whether it trusts who connects it says after the handshake.
 pub(super) async fn greet(
     stream: &mut Stream,
     options: &Options,
     key: &LinkKey,
 ) -> Result<(), OpenError> {
-    let (user, password) = match &key.identity {
-        Identity::Anonymous => return Ok(()),
-        Identity::Password(password) => (&b""[..], password),
-        Identity::User(user, password) => (&user[..], password),
+    let login = match &key.identity {
+        Identity::Anonymous => None,
+        Identity::Password(password) => Some((&b""[..], password)),
+        Identity::User(user, password) => Some((&user[..], password)),
     };
-    let (request, verb) = match key.wire {
-        Wire::MemcachedBinary => (packet(user, password), Verb::BinarySaslStart),
-        _ => (line(user, password), Verb::Set),
+    let (request, verb) = match (login, key.wire) {
+        (Some((user, password)), Wire::MemcachedBinary) => {
+            (packet(user, password), Verb::BinarySaslStart)
+        }
+        (Some((user, password)), _) => (line(user, password), Verb::Set),
+        (None, _) if options.tls.is_none() => return Ok(()),
+        (None, Wire::MemcachedBinary) => (request(Verb::BinaryNoop, &[]), Verb::BinaryNoop),
+        (None, _) => (BytesMut::from("version\r\n"), Verb::Version),
     };
     let failed = |error: &dyn std::fmt::Display| unreachable(options, error);
     stream.write_all(&request).await.map_err(|e| failed(&e))?;
@@ -45,6 +51,9 @@ pub(super) async fn greet(
             return Err(failed(&"connection closed in handshake"));
         }
     };
+    if login.is_none() {
+        return Ok(());
+    }
     let reply = &input[..frame.end];
     match answer(Specification::new(verb), reply) {
         Answer::Done => Ok(()),
@@ -54,19 +63,20 @@ pub(super) async fn greet(
 }
 
 fn packet(user: &[u8], password: &[u8]) -> BytesMut {
-    let body = PLAIN.len() + 2 + user.len() + password.len();
+    let value = [&b""[..], user, password].join(&0);
+    request(Verb::BinarySaslStart, &[PLAIN, &value])
+}
+
+/// A packet with a key and a value, or without.
+fn request(verb: Verb, parts: &[&[u8]]) -> BytesMut {
+    let body = parts.concat();
     let mut out = BytesMut::new();
-    let opcode = Verb::BinarySaslStart.row().opcode.unwrap_or_default();
-    out.extend_from_slice(&[BINARY_REQUEST, opcode]);
-    out.put_u16(PLAIN.len() as u16);
+    out.extend_from_slice(&[BINARY_REQUEST, verb.row().opcode.unwrap_or_default()]);
+    out.put_u16(parts.first().map_or(0, |key| key.len() as u16));
     out.put_u32(0);
-    out.put_u32(body as u32);
+    out.put_u32(body.len() as u32);
     out.put_bytes(0, 12);
-    out.extend_from_slice(PLAIN);
-    out.put_u8(0);
-    out.extend_from_slice(user);
-    out.put_u8(0);
-    out.extend_from_slice(password);
+    out.extend_from_slice(&body);
     out
 }
 

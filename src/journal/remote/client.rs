@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::super::{Offset, ReadBatch};
-use super::{ClientTls, RemoteError, SILENCE_MAX, Token};
+use super::{RemoteError, SILENCE_MAX, Token};
+use crate::platform::tls::ClientTls;
 use state::{Shared, State, Trouble};
 
 pub use queries::RemoteQueries;

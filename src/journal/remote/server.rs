@@ -12,8 +12,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::super::{Journal, Offset};
-use super::{ServerTls, Token};
+use super::Token;
 use crate::platform::stream::{Address, BoundSocket, Listener};
+use crate::platform::tls::ServerTls;
 use leases::Leases;
 
 mod connection;

@@ -38,6 +38,34 @@ impl<T: Target> Driver<T> {
         Ok(true)
     }
 
+    /// Tells what the one that led before had perhaps still to tell after a flush.
+    pub(super) async fn flush_again(&mut self) -> Result<(), TargetError> {
+        let count = self.engine.flushed_again.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let mut place = String::new();
+        loop {
+            let page = self.target.scan(&place).await?;
+            for (database, key) in page.keys.iter().filter(|(_, key)| !is_own_key(key)) {
+                for at in 0..count {
+                    let (which, version) = self.engine.flushed_again[at];
+                    if which.is_none_or(|which| which == *database) {
+                        self.engine.outlives(version, *database, key);
+                    }
+                }
+            }
+            self.renew().await?;
+            match page.next {
+                Some(next) => place = next,
+                None => break,
+            }
+        }
+        self.engine.tell_unsettled();
+        self.engine.flushed_again.drain(..count);
+        Ok(())
+    }
+
     async fn flush_one(&mut self, which: Option<u32>, version: Version) -> Result<(), TargetError> {
         if !self.target.empty().await? {
             self.flush_pages(which, version).await?;

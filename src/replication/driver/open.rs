@@ -84,6 +84,7 @@ impl<T: Target> Driver<T> {
         self.opened = Some(opened);
         self.opening = Instant::now();
         self.read_again = ReadAgain::begun(self.opening);
+        self.own_pace = Pace::begun(self.opening);
         for source in &sources {
             self.metrics.source(&source.name).up.set(0.0);
         }
@@ -270,6 +271,9 @@ impl<T: Target> Driver<T> {
                     break;
                 };
                 any = true;
+                let Some(found) = inlet.put_aside(found, feed.next) else {
+                    continue;
+                };
                 if inlet.is_late && read_again.is_done && begins(&found) < inlet.applied {
                     // Its region was gone without, and is back.
                     read_again.begin();

@@ -16,15 +16,61 @@ pub(super) const INEXACT: Duration = Duration::from_secs(20);
 /// Reading again takes long after this.
 const LONG: Duration = Duration::from_secs(10);
 
+/// The same part is not waited for any longer each time, once it was for that.
+const GIVEN_UP: Duration = Duration::from_millis(50);
+
+/// Where fewer records than this come a second, and more than [`LONG`] is left, it is
+/// slow: a link that hardly passes anything, not a processor that has much to do.
+const SLOW: u64 = 2000;
+
+/// How often it is looked at how fast something is read.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// What is slow for so long is gone on without.
+const WINDOWS: u32 = (CATCH_UP.as_secs() / WINDOW.as_secs()) as u32;
+
+/// How fast something is read.
+pub(super) struct Pace {
+    /// Records that were read at the begin of the window.
+    read: u64,
+    since: Instant,
+    /// So many windows before were slow.
+    slow: u32,
+}
+
+impl Pace {
+    pub(super) fn begun(at: Instant) -> Pace {
+        Pace {
+            read: 0,
+            since: at,
+            slow: 0,
+        }
+    }
+
+    /// So many records are read, and so many are to be; whether it is slow.
+    fn is_slow(&mut self, read: u64, left: u64) -> bool {
+        let elapsed = self.since.elapsed();
+        if WINDOW <= elapsed {
+            let records = read.saturating_sub(self.read) as f64;
+            let each_second = records / elapsed.as_secs_f64();
+            let is_long = each_second * LONG.as_secs_f64() < left as f64;
+            self.slow = match is_long && each_second < SLOW as f64 {
+                true => self.slow + 1,
+                false => 0,
+            };
+            (self.read, self.since) = (read, self.since + elapsed);
+        }
+        WINDOWS <= self.slow
+    }
+}
+
 /// Reading again what was applied of other regions before.
 pub(super) struct ReadAgain {
     pub(super) is_done: bool,
     /// Whether it was gone on without a part of it.
     pub(super) goes_without: bool,
     began: Instant,
-    /// Records that were read, and when one was last.
-    records: u64,
-    progressed: Instant,
+    pace: Pace,
     /// It was told that it takes long.
     is_told: bool,
 }
@@ -35,27 +81,24 @@ impl ReadAgain {
             is_done: false,
             goes_without: false,
             began: at,
-            records: 0,
-            progressed: at,
+            pace: Pace::begun(at),
             is_told: false,
         }
     }
 
     /// There is more to be read.
     pub(super) fn begin(&mut self) {
-        self.progressed = Instant::now();
+        let now = Instant::now();
+        self.pace = Pace::begun(now);
         if self.is_done {
             self.is_done = false;
-            self.began = self.progressed;
+            self.began = now;
             self.is_told = false;
         }
     }
 
-    /// So much is read; whether it is to be told that it takes long.
-    fn note(&mut self, records: u64) -> bool {
-        if self.records != records {
-            (self.records, self.progressed) = (records, Instant::now());
-        }
+    /// Whether it is to be told that it takes long.
+    fn is_to_be_told(&mut self) -> bool {
         let is_told = std::mem::replace(&mut self.is_told, LONG <= self.began.elapsed());
         !is_told && self.is_told
     }
@@ -83,6 +126,14 @@ impl<T: Target> Driver<T> {
         let before = self.own_read();
         let turn = Instant::now() + READ_AHEAD;
         let ends = self.ends_of_own(turn).await;
+        let left =
+            |(end, feed): (&Option<u64>, &Feed)| end.map(|end| end.saturating_sub(feed.next));
+        let left = ends.iter().zip(&self.own).filter_map(left).sum();
+        if self.own_pace.is_slow(before, left) {
+            // What is read later is told.
+            self.is_read_ahead = true;
+            return true;
+        }
         let is_any_unknown = ends.iter().any(Option::is_none);
         for (at, end) in ends.into_iter().enumerate() {
             while end.is_some_and(|end| self.own[at].next < end) {
@@ -123,7 +174,8 @@ impl<T: Target> Driver<T> {
     /// Whether what was applied of other regions before this one led was read
     /// again, so that it is known how old their keys are. One that can't be read
     /// is not waited for long: then what looks like the newest change of a key is
-    /// perhaps not, and its key is told instead of having that made again.
+    /// perhaps not, and its key is told instead of having that made again. Nor is one
+    /// whose link hardly passes anything.
     pub(super) fn is_read_again(&mut self) -> bool {
         if self.read_again.is_done {
             return true;
@@ -131,10 +183,15 @@ impl<T: Target> Driver<T> {
         // Others that go on are no progress.
         let again = |(feed, inlet, _): &(Feed, Inlet, _)| feed.next.min(inlet.applied);
         let read = self.inlets.iter().map(again).sum();
-        let is_slow = self.read_again.note(read);
+        let left = |(feed, inlet, _): &(Feed, Inlet, _)| inlet.applied.saturating_sub(feed.next);
+        let left = self.inlets.iter().map(left).sum::<u64>();
+        // What can't be read yet is waited for as long.
+        let left = left.max(u64::from(!self.closed.is_empty()));
+        let is_slow = self.read_again.pace.is_slow(read, left);
+        let is_to_be_told = self.read_again.is_to_be_told();
         let behind = self.behind();
         let is_behind = behind.is_some();
-        if let Some(source) = behind.filter(|_| is_slow) {
+        if let Some(source) = behind.filter(|_| is_to_be_told) {
             tracing::warn!(
                 namespace = self.options.namespace,
                 source,
@@ -144,7 +201,7 @@ impl<T: Target> Driver<T> {
         }
         let is_whole = self.closed.is_empty() && !is_behind;
         let is_enough = self.is_going_without() && !is_behind;
-        if is_whole || is_enough || CATCH_UP <= self.read_again.progressed.elapsed() {
+        if is_whole || is_enough || is_slow {
             self.read_again.is_done = true;
             self.read_again.goes_without |= !is_whole;
             let closed = self.closed.iter().map(|one| (one.partition, one.applied));
@@ -163,16 +220,21 @@ impl<T: Target> Driver<T> {
     /// Reads the own journal to its end.
     pub(super) async fn catch_up(&mut self) {
         self.engine.now = self.started.elapsed();
-        let patience = match self.is_blind {
-            true => PATIENCE,
-            false => CATCH_UP,
+        let is_given_up = self.inexact.is_some_and(|since| INEXACT <= since.elapsed());
+        let patience = match (self.is_blind, is_given_up) {
+            (true, _) => PATIENCE,
+            (false, true) => GIVEN_UP,
+            (false, false) => CATCH_UP,
         };
         let deadline = Instant::now() + patience;
         let ends = self.ends_of_own(deadline).await;
         self.is_blind = ends.iter().all(Option::is_none);
-        for (at, end) in ends.into_iter().enumerate() {
+        // Those that are late last: they may take all the time.
+        let mut order: Vec<usize> = (0..self.own.len()).collect();
+        order.sort_by_key(|at| self.own[*at].late_through == u64::MAX);
+        for at in order {
             let feed = &mut self.own[at];
-            let Some(end) = end else {
+            let Some(end) = ends[at] else {
                 feed.late_through = u64::MAX;
                 continue;
             };
@@ -226,6 +288,35 @@ impl<T: Target> Driver<T> {
                 return ends;
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_hardly_passes_anything_is_slow_and_much_to_read_is_not() {
+        // Records a second, records that are left, and after how many seconds it is slow.
+        for (each_second, left, expected) in [
+            (0, 1, Some(5)),
+            (100, 1001, Some(5)),
+            (100, 1000, None),
+            (SLOW, u64::MAX, None),
+            (SLOW - 1, 100_000, Some(5)),
+        ] {
+            let mut pace = Pace::begun(Instant::now());
+            let mut read = 0;
+            let mut slow = None;
+            for second in 1..20 {
+                tokio::time::advance(WINDOW).await;
+                read += each_second;
+                if pace.is_slow(read, left) {
+                    slow = slow.or(Some(second));
+                }
+            }
+            assert_eq!(slow, expected, "{each_second} a second, {left} left");
         }
     }
 }

@@ -42,7 +42,8 @@ impl Engine {
         of(database).max(of(ALL))
     }
 
-    fn flushes_in(&self, database: u32, commands: &[v1::Command]) -> Flushes {
+    /// The databases that are emptied; most changes empty none.
+    pub(super) fn flushes_in(&self, database: u32, commands: &[v1::Command]) -> Flushes {
         let mut found = Flushes::new();
         for (database, arguments) in by_database(database, commands) {
             // Most are not even looked at.

@@ -42,6 +42,11 @@ impl Engine {
         };
         if is_meant {
             self.do_again(change, recent);
+            if let Body::Commands(commands) = &change.body {
+                let flushes = self.flushes_in(change.database, commands).into_iter();
+                let flushes = flushes.map(|which| (which, change.version));
+                self.flushed_again.extend(flushes);
+            }
         }
     }
 

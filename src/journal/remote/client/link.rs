@@ -133,10 +133,7 @@ async fn greet(options: &RemoteOptions, needed: Offset) -> Result<(Wire, Welcome
     let transport = match &options.tls {
         None => Transport::Plain(stream),
         Some(tls) => {
-            let encrypted = tls
-                .connector()
-                .connect(tls.server_name.clone(), stream)
-                .await;
+            let encrypted = tls.connect(stream).await;
             Transport::Tls(Box::new(encrypted.map_err(LinkError::Tls)?.into()))
         }
     };

@@ -135,11 +135,7 @@ async fn greet(stream: TcpStream, shared: &Shared) -> Result<(Wire, Hello), EndR
     let transport = match &shared.options.tls {
         None => Transport::Plain(stream),
         Some(tls) => {
-            let accepted = tls
-                .acceptor()
-                .accept(stream)
-                .await
-                .map_err(EndReason::Tls)?;
+            let accepted = tls.accept(stream).await.map_err(EndReason::Tls)?;
             Transport::Tls(Box::new(accepted.into()))
         }
     };

@@ -8,42 +8,59 @@ use std::time::SystemTime;
 
 use super::TlsError;
 
-type Read<T> = fn(&[PathBuf]) -> Result<T, TlsError>;
+type Read<T> = dyn Fn(&[PathBuf]) -> Result<T, TlsError> + Send + Sync;
 
 /// A value, and the files it is made of.
 pub(super) struct Renewed<T> {
     files: Vec<PathBuf>,
-    read: Read<T>,
-    /// With when the files were changed last before it was read.
-    current: Mutex<(Vec<Option<SystemTime>>, T)>,
+    read: Box<Read<T>>,
+    /// With when the files were changed last before it was read; None before that.
+    current: Mutex<Option<(Vec<Option<SystemTime>>, T)>>,
 }
 
 impl<T: Clone> Renewed<T> {
-    /// Reads it for the first time.
-    pub(super) fn read(files: Vec<PathBuf>, read: Read<T>) -> Result<Renewed<T>, TlsError> {
-        let changed = changed(&files);
-        let value = read(&files)?;
-        Ok(Renewed {
+    /// Reads it when it is needed.
+    pub(super) fn new(
+        files: Vec<PathBuf>,
+        read: impl Fn(&[PathBuf]) -> Result<T, TlsError> + Send + Sync + 'static,
+    ) -> Renewed<T> {
+        Renewed {
             files,
-            read,
-            current: Mutex::new((changed, value)),
-        })
+            read: Box::new(read),
+            current: Mutex::new(None),
+        }
+    }
+
+    /// Reads it for the first time.
+    pub(super) fn read(
+        files: Vec<PathBuf>,
+        read: impl Fn(&[PathBuf]) -> Result<T, TlsError> + Send + Sync + 'static,
+    ) -> Result<Renewed<T>, TlsError> {
+        let renewed = Renewed::new(files, read);
+        renewed.get().map(|_| renewed)
     }
 
     /// The value of what is in the files now. While that can't be used (one of
-    /// two files is replaced, say) it is the value before.
-    pub(super) fn get(&self) -> T {
+    /// two files is replaced, say) it is the value before, where there was one.
+    pub(super) fn get(&self) -> Result<T, TlsError> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changed(&self.files);
-        if changed != current.0 {
-            match (self.read)(&self.files) {
-                Ok(value) => *current = (changed, value),
-                Err(error) => {
-                    tracing::warn!(%error, "could not read what was renewed; going on with what was read before");
-                }
-            }
+        if let Some((since, value)) = &*current
+            && *since == changed
+        {
+            return Ok(value.clone());
         }
-        current.1.clone()
+        match ((self.read)(&self.files), &*current) {
+            (Ok(value), _) => {
+                *current = Some((changed, value.clone()));
+                Ok(value)
+            }
+            (Err(error), Some((_, value))) => {
+                tracing::warn!(%error, "could not read what was renewed; going on with what was read before");
+                Ok(value.clone())
+            }
+            (Err(error), None) => Err(error),
+        }
     }
 }
 
@@ -74,7 +91,7 @@ mod tests {
     fn what_is_replaced_is_read_again_unless_it_can_not_be_used() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
-        let read: Read<String> = |files| {
+        let read = |files: &[PathBuf]| {
             let text = std::fs::read_to_string(&files[0]).unwrap_or_default();
             match text.as_str() {
                 "" => Err(TlsError::Name("nothing".to_owned())),
@@ -92,14 +109,14 @@ mod tests {
         assert!(Renewed::read(vec![file.clone()], read).is_err());
         write("one", 1);
         let renewed = Renewed::read(vec![file.clone()], read).unwrap();
-        assert_eq!(renewed.get(), "one");
+        assert_eq!(renewed.get().unwrap(), "one");
         write("two", 2);
-        assert_eq!(renewed.get(), "two");
+        assert_eq!(renewed.get().unwrap(), "two");
         write("", 3);
-        assert_eq!(renewed.get(), "two");
+        assert_eq!(renewed.get().unwrap(), "two");
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(renewed.get(), "two");
+        assert_eq!(renewed.get().unwrap(), "two");
         write("three", 4);
-        assert_eq!(renewed.get(), "three");
+        assert_eq!(renewed.get().unwrap(), "three");
     }
 }
