@@ -232,6 +232,14 @@ impl Writers {
         keys.collect()
     }
 
+    /// The clock of the oldest change that is not settled, but of those that may wait
+    /// long in the datastore.
+    pub fn oldest_open(&self) -> Option<u64> {
+        let lanes = self.all.values().flat_map(|writer| &writer.lanes);
+        let oldest = lanes.filter_map(|lane| lane.open.iter().find(|open| !open.waits));
+        oldest.map(|open| open.hlc).min()
+    }
+
     /// Ends the writers that have not been heard of for so long; returns what
     /// they left unsettled.
     pub fn bury(&mut self, now: Duration, silence: Duration) -> Vec<(u64, Open)> {

@@ -138,11 +138,14 @@ impl<T: Target> Driver<T> {
     }
 
     /// The least clock of what this region has not applied of others, or another
-    /// one not of this one and of others.
+    /// one not of this one and of others, and of what own clients have under way.
     pub(super) fn oldest(&self) -> u64 {
         let inlets = self.inlets.iter();
         let applied = inlets.map(|(_, inlet, _)| inlet.hlc()).min();
         let mut oldest = applied.unwrap_or(u64::MAX);
+        // What became of it whoever leads next has to find out.
+        let open = self.engine.writers.oldest_open();
+        oldest = oldest.min(open.unwrap_or(u64::MAX));
         let own = self
             .own
             .iter()

@@ -6,9 +6,10 @@ impl<T: Target> Driver<T> {
     pub(super) async fn timers(&mut self) -> Result<(), TargetError> {
         let now = Instant::now();
         if self.timers.checkpoint <= now {
-            self.timers.checkpoint = now + CHECKPOINT;
             self.note_clocks();
+            // The first one says what whoever leads next has to read again.
             self.checkpoint().await?;
+            self.timers.checkpoint = now + CHECKPOINT;
         }
         // What was read may be what has just been kept: not to be told before.
         if self.timers.progress <= now {
