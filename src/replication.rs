@@ -38,6 +38,7 @@ mod keys;
 pub mod letters;
 mod metrics;
 mod outlet;
+mod pace;
 pub mod policy;
 mod refusals;
 pub mod request;

@@ -42,7 +42,7 @@ mod timers;
 use apply::Chosen;
 use bootstrap::Bootstrap;
 use open::Opened;
-use own::{Pace, ReadAgain};
+use own::ReadAgain;
 
 /// Changes that wait to be applied, of one partition.
 const QUEUE_MAX: usize = 8192;
@@ -121,10 +121,6 @@ pub struct Driver<T> {
     opening: Instant,
     /// All that they had when they were opened was read.
     is_read_ahead: bool,
-    /// Since when nothing more comes of it.
-    stalled: Option<Instant>,
-    /// How fast it is read.
-    own_pace: Pace,
     /// No broker says where they end.
     is_blind: bool,
     read_again: ReadAgain,
@@ -168,6 +164,9 @@ pub struct Driver<T> {
     /// More keys were changed than are remembered.
     is_full: bool,
     timers: Timers,
+    /// A checkpoint was written.
+    is_kept: bool,
+    outliving: flush::Outliving,
     backoff: Duration,
 }
 
@@ -213,8 +212,6 @@ impl<T: Target> Driver<T> {
             own_unopened: 0,
             opening: now,
             is_read_ahead: false,
-            stalled: None,
-            own_pace: Pace::begun(now),
             is_blind: false,
             read_again: ReadAgain::begun(now),
             inexact: None,
@@ -249,6 +246,8 @@ impl<T: Target> Driver<T> {
                 checkpoint: now,
                 measure: now,
             },
+            is_kept: false,
+            outliving: flush::Outliving::default(),
             backoff: BACKOFF,
             options,
         }
@@ -386,7 +385,7 @@ impl<T: Target> Driver<T> {
         if !self.is_read_again() {
             return Ok(worked);
         }
-        self.flush_again().await?;
+        worked |= self.flush_again().await?;
         worked |= self.tell_due().await?;
         self.renew().await?;
         worked |= self.copy().await?;

@@ -224,7 +224,7 @@ pub struct Engine {
     flushing: Vec<Unsettled>,
     /// What has emptied one before this engine knew of it: of keys that have outlived
     /// it is not known whether they were told.
-    pub(super) flushed_again: Vec<(Option<u32>, Version)>,
+    pub(super) flushed_again: HashMap<Option<u32>, Version>,
     pub(super) writers: Writers,
     pub(super) due: KeyMap<Due>,
     /// Those that could be told when they were last looked at.
@@ -303,7 +303,7 @@ impl Engine {
             spare: Undo::default(),
             flushed: HashMap::new(),
             flushing: Vec::new(),
-            flushed_again: Vec::new(),
+            flushed_again: HashMap::new(),
             writers: Writers::default(),
             due: KeyMap::default(),
             ready: VecDeque::new(),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::version::journal_number;
 use crate::journal::remote::{RemoteError, RemoteOptions, RemoteQueries, RemoteReader};
 use crate::journal::{Cursor, Journal, Offset, ReadBatch, ReadError};
@@ -139,11 +140,15 @@ pub struct Feed {
     pub late_through: Offset,
     /// The greatest clock of what was received.
     pub newest_hlc: u64,
+    /// Bytes of records that were received.
+    bytes: u64,
+    /// How fast it is read, where others wait for it.
+    pub pace: Pace,
     ends: Ends,
     /// Until when the first connection to it is waited for.
     first_until: Cell<Option<Instant>>,
     needed: Rc<Cell<Offset>>,
-    received: mpsc::Receiver<Vec<Found>>,
+    received: mpsc::Receiver<(Vec<Found>, usize)>,
     /// Why nothing can be read, if so.
     problem: Problem,
     /// Another journal has taken this one's place.
@@ -212,6 +217,8 @@ impl Feed {
             next: from,
             late_through: 0,
             newest_hlc: 0,
+            bytes: 0,
+            pace: Pace::default(),
             ends,
             first_until: Cell::new(Some(Instant::now() + FIRST_WAIT)),
             needed,
@@ -224,19 +231,25 @@ impl Feed {
 
     /// What has been read, if anything.
     pub fn try_next(&mut self) -> Option<Vec<Found>> {
-        let found = self.received.try_recv().ok()?;
-        self.note(&found);
+        let (found, bytes) = self.received.try_recv().ok()?;
+        self.note(&found, bytes);
         Some(found)
     }
 
     /// Waits for what is read next. Cancel safe.
     pub async fn next(&mut self) -> Option<Vec<Found>> {
-        let found = self.received.recv().await?;
-        self.note(&found);
+        let (found, bytes) = self.received.recv().await?;
+        self.note(&found, bytes);
         Some(found)
     }
 
-    fn note(&mut self, found: &[Found]) {
+    /// Others wait for it to be read up to `end`, where that is known.
+    pub fn note_pace(&mut self, end: Option<Offset>) {
+        self.pace.note(self.next, self.bytes, end);
+    }
+
+    fn note(&mut self, found: &[Found], bytes: usize) {
+        self.bytes += bytes as u64;
         if let Some(last) = found.last() {
             self.next = last.offset + 1;
         }
@@ -334,7 +347,7 @@ async fn read(
     journal: Journal,
     partition: u32,
     from: Offset,
-    send: mpsc::Sender<Vec<Found>>,
+    send: mpsc::Sender<(Vec<Found>, usize)>,
     notify: Rc<Notify>,
     problem: Problem,
     (cursor, needed): (Cursor, Rc<Cell<Offset>>),
@@ -368,7 +381,7 @@ async fn read(
 
 async fn read_remote(
     mut reader: RemoteReader,
-    send: mpsc::Sender<Vec<Found>>,
+    send: mpsc::Sender<(Vec<Found>, usize)>,
     notify: Rc<Notify>,
     problem: Problem,
     (needed, is_replaced): (Rc<Cell<Offset>>, Rc<Cell<bool>>),
@@ -398,7 +411,11 @@ async fn read_remote(
 }
 
 /// Hands over what was read; false if nobody wants it.
-async fn give(batch: &ReadBatch, send: &mpsc::Sender<Vec<Found>>, notify: &Notify) -> bool {
+async fn give(
+    batch: &ReadBatch,
+    send: &mpsc::Sender<(Vec<Found>, usize)>,
+    notify: &Notify,
+) -> bool {
     let decoded =
         batch.iter().filter_map(
             |(offset, bytes)| match decode(Bytes::copy_from_slice(bytes)) {
@@ -410,7 +427,8 @@ async fn give(batch: &ReadBatch, send: &mpsc::Sender<Vec<Found>>, notify: &Notif
             },
         );
     let found: Vec<Found> = decoded.collect();
-    if !found.is_empty() && send.send(found).await.is_err() {
+    let sent = (found, batch.bytes());
+    if !sent.0.is_empty() && send.send(sent).await.is_err() {
         return false;
     }
     notify.notify_one();

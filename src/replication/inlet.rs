@@ -32,8 +32,8 @@ const LOOK_MS: u64 = 60_000;
 /// What an argument takes beside its bytes, in a change and in its record.
 const ARGUMENT_BYTES: usize = 2 * size_of::<Bytes>();
 
-/// Bytes that are kept aside, about.
-const ASIDE_BYTES: usize = 64 << 20;
+/// What a record takes beside its change's bytes, about.
+const RECORD_BYTES: usize = 300;
 
 /// So far may a restart go back for a mutation whose outcome is waited for.
 const GO_BACK_MAX: Offset = 1_000_000;
@@ -94,7 +94,9 @@ pub struct Inlet {
     is_dirty: bool,
     /// Others were gone on with before what was applied of it was read again.
     pub(super) is_late: bool,
-    /// What is read again of it since, and about how many bytes that is.
+    /// Of what is read again of it since, a part counts already.
+    pub(super) is_part: bool,
+    /// What does not count yet, and about how many bytes that is.
     aside: (Vec<Found>, usize),
     pub(super) dedupes: bool,
     pub(super) counts_back: bool,
@@ -128,6 +130,7 @@ impl Inlet {
             copying: Copying::default(),
             is_dirty: false,
             is_late: false,
+            is_part: false,
             aside: Default::default(),
             dedupes: true,
             counts_back: true,
@@ -138,18 +141,27 @@ impl Inlet {
     }
 
     /// What is read again of one that others were gone on with before counts at once,
-    /// when all of it is there (up to `next`), or much: nothing can be decided while a
-    /// part of it is known. Until then it is kept aside.
-    pub(super) fn put_aside(&mut self, found: Vec<Found>, next: Offset) -> Option<Vec<Found>> {
+    /// when all of it is there (up to `next`), or more than `max` bytes: nothing can be
+    /// decided while a part of it is known. Until then it is kept aside.
+    pub(super) fn put_aside(
+        &mut self,
+        found: Vec<Found>,
+        next: Offset,
+        max: usize,
+    ) -> Option<Vec<Found>> {
         let is_again = self.is_late && found.first().is_some_and(|one| one.offset < self.applied);
         if !is_again && self.aside.0.is_empty() {
             return Some(found);
         }
         let (aside, bytes) = &mut self.aside;
-        *bytes += found.iter().map(|one| size(&one.record)).sum::<usize>();
+        let each = found.iter().map(|one| RECORD_BYTES + size(&one.record));
+        *bytes += each.sum::<usize>();
         aside.extend(found);
-        let is_there = self.applied <= next || ASIDE_BYTES <= *bytes;
-        is_there.then(|| std::mem::take(&mut self.aside).0)
+        if next < self.applied && *bytes < max {
+            return None;
+        }
+        self.is_part = next < self.applied;
+        Some(std::mem::take(&mut self.aside).0)
     }
 
     /// Takes the next record. One from before the checkpoint is returned as a
@@ -444,16 +456,33 @@ mod tests {
             found.map(|all| all.iter().map(|one| one.offset).collect::<Vec<_>>())
         };
         let mut inlet = inlet(&checkpoint);
-        assert_eq!(offsets(inlet.put_aside(found(0), 1)), Some(vec![0]));
+        assert_eq!(offsets(inlet.put_aside(found(0), 1, 1000)), Some(vec![0]));
         inlet.is_late = true;
-        assert_eq!(offsets(inlet.put_aside(found(1), 2)), None);
-        assert_eq!(offsets(inlet.put_aside(found(2), 3)), None);
-        assert_eq!(offsets(inlet.put_aside(found(4), 5)), Some(vec![1, 2, 4]));
-        assert_eq!(offsets(inlet.put_aside(found(5), 6)), Some(vec![5]));
+        assert_eq!(offsets(inlet.put_aside(found(1), 2, 1000)), None);
+        assert_eq!(offsets(inlet.put_aside(found(2), 3, 1000)), None);
+        assert_eq!(
+            offsets(inlet.put_aside(found(4), 5, 1000)),
+            Some(vec![1, 2, 4])
+        );
+        assert_eq!(offsets(inlet.put_aside(found(5), 6, 1000)), Some(vec![5]));
+        assert!(!inlet.is_part);
         // What came between is not there any more.
         inlet.applied = 8;
-        assert_eq!(offsets(inlet.put_aside(found(6), 7)), None);
-        assert_eq!(offsets(inlet.put_aside(found(9), 10)), Some(vec![6, 9]));
+        assert_eq!(offsets(inlet.put_aside(found(6), 7, 1000)), None);
+        assert_eq!(
+            offsets(inlet.put_aside(found(9), 10, 1000)),
+            Some(vec![6, 9])
+        );
+        // Where it is too much, a part counts.
+        inlet.applied = 20;
+        assert_eq!(offsets(inlet.put_aside(found(11), 12, 1000)), None);
+        assert_eq!(
+            offsets(inlet.put_aside(found(12), 13, 500)),
+            Some(vec![11, 12])
+        );
+        assert!(inlet.is_part);
+        assert_eq!(offsets(inlet.put_aside(found(19), 20, 500)), Some(vec![19]));
+        assert!(!inlet.is_part);
     }
 
     #[test]

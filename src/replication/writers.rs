@@ -77,6 +77,14 @@ pub struct Open {
     pub is_resolved: bool,
 }
 
+impl Open {
+    /// Whether it is not known what became of it, of a writer that says that so much is
+    /// settled.
+    fn is_left(&self, settled_through: u64) -> bool {
+        !self.is_resolved && (!self.is_final || settled_through < self.sequence)
+    }
+}
+
 impl Writer {
     fn lane(&self, partition: u32) -> Option<&Lane> {
         self.lanes.iter().find(|lane| lane.partition == partition)
@@ -232,12 +240,14 @@ impl Writers {
         keys.collect()
     }
 
-    /// The clock of the oldest change that is not settled, but of those that may wait
-    /// long in the datastore.
+    /// The clock of the oldest change that would be left if its writer were dead.
     pub fn oldest_open(&self) -> Option<u64> {
-        let lanes = self.all.values().flat_map(|writer| &writer.lanes);
-        let oldest = lanes.filter_map(|lane| lane.open.iter().find(|open| !open.waits));
-        oldest.map(|open| open.hlc).min()
+        let of_writer = |writer: &Writer| {
+            let open = writer.lanes.iter().flat_map(|lane| &lane.open);
+            let left = open.filter(|open| open.is_left(writer.settled_through));
+            left.map(|open| open.hlc).min()
+        };
+        self.all.values().filter_map(of_writer).min()
     }
 
     /// Ends the writers that have not been heard of for so long; returns what
@@ -254,9 +264,7 @@ impl Writers {
             let through = writer.settled_through;
             let lanes = writer.lanes.iter_mut();
             let open = lanes.flat_map(|lane| lane.open.drain(..));
-            let is_left =
-                |open: &Open| !open.is_resolved && (!open.is_final || through < open.sequence);
-            let mut its: Vec<Open> = open.filter(is_left).collect();
+            let mut its: Vec<Open> = open.filter(|open| open.is_left(through)).collect();
             its.append(&mut writer.waiting);
             count += its.len();
             if !its.is_empty() && count <= LEFT_MAX {

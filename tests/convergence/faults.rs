@@ -13,6 +13,11 @@ const INTERVAL: usize = 3000;
 /// A datastore is paused for so long, at most, in milliseconds.
 const PAUSE: usize = 1500;
 
+/// A line within a region is stalled for so long at most: a journal of the own region
+/// that can't be read for over 20 s has counters differ from what was counted, see
+/// docs/replication.md, Limits.
+const OWN_STALL: Duration = Duration::from_secs(8);
+
 /// One fault of so many is the loss of a broker, which takes long to come back.
 const BROKER_OF: usize = 10;
 
@@ -33,6 +38,8 @@ pub struct Faults {
     restarts: u64,
     brokers: u64,
     longest_handover: Duration,
+    /// Lines within a region that are stalled: of which, and since when.
+    own_stalled: Vec<(usize, usize, Instant)>,
 }
 
 impl fmt::Display for Faults {
@@ -65,6 +72,7 @@ impl Faults {
             restarts: 0,
             brokers: 0,
             longest_handover: Duration::ZERO,
+            own_stalled: Vec::new(),
         }
     }
 
@@ -92,6 +100,7 @@ impl Faults {
                 self.lose_broker(kafka);
                 continue;
             }
+            self.end_own_stalls(world);
             let index = self.random.below(world.regions.len());
             let region = &mut world.regions[index];
             match self.random.below(6) {
@@ -104,7 +113,7 @@ impl Faults {
                     self.restarts += 1;
                 }
                 _ if region.lines.is_empty() => {}
-                choice => self.disturb(region, choice == 4),
+                choice => self.disturb(index, region, choice == 4),
             }
         }
     }
@@ -135,8 +144,24 @@ impl Faults {
         self.pauses += 1;
     }
 
-    fn disturb(&mut self, region: &Region, is_stalled: bool) {
-        let line = self.random.pick(&region.lines);
+    fn end_own_stalls(&mut self, world: &World) {
+        self.own_stalled.retain(|&(region, line, since)| {
+            let is_to_go_on = since.elapsed() < OWN_STALL;
+            if !is_to_go_on {
+                let line = &world.regions[region].lines[line];
+                line.set(Manner::Pass);
+                line.cut();
+            }
+            is_to_go_on
+        });
+    }
+
+    fn disturb(&mut self, index: usize, region: &Region, is_stalled: bool) {
+        let at = self.random.below(region.lines.len());
+        let line = &region.lines[at];
+        if region.own_lines.contains(&at) {
+            self.own_stalled.push((index, at, Instant::now()));
+        }
         match is_stalled {
             true => {
                 // The next fault may be long in coming: cuts and later stalls end it.

@@ -27,6 +27,8 @@ pub struct Region {
     pub replicators: Vec<Sidecar>,
     /// The links to the journals that are served by the other regions.
     pub lines: Vec<Line>,
+    /// Which of them are within the region.
+    pub own_lines: Vec<usize>,
 }
 
 impl Region {
@@ -131,7 +133,7 @@ impl World {
         let names = names(redis.len());
         let mut regions = Vec::new();
         for (index, redis) in redis.into_iter().enumerate() {
-            let mut lines = Vec::new();
+            let (mut lines, mut own_lines) = (Vec::new(), Vec::new());
             let mut started = Vec::new();
             for own in &ports[index] {
                 let mut tables = String::new();
@@ -148,6 +150,9 @@ impl World {
                         names[other],
                         line.address()
                     );
+                    if other == index {
+                        own_lines.push(lines.len());
+                    }
                     lines.push(line);
                 }
                 let mut options = SidecarOptions::new(&redis)
@@ -162,6 +167,7 @@ impl World {
                 sidecars: started,
                 replicators: Vec::new(),
                 lines,
+                own_lines,
                 redis,
             });
         }
@@ -213,6 +219,7 @@ impl World {
                 sidecars: sidecars.collect(),
                 replicators: replicators.collect(),
                 lines: Vec::new(),
+                own_lines: Vec::new(),
                 redis,
             }
         };

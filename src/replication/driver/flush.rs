@@ -5,10 +5,20 @@ use bytes::Bytes;
 use super::super::engine::{Command, is_own_key};
 use super::super::target::{Committed, DatabaseKey, Target, TargetError};
 use super::super::version::Version;
-use super::{Chosen, Driver, WAIT};
+use super::{Chosen, Driver, WAIT, v1};
 
 /// Why nothing is deleted.
 const UNREAD: &str = "a part of the own journal can't be read";
+
+/// So often listing the keys may fail.
+const FAILURES_MAX: u32 = 5;
+
+/// How far the keys are listed that are newer than a flush that was applied before.
+#[derive(Default)]
+pub(super) struct Outliving {
+    place: String,
+    failures: u32,
+}
 
 impl<T: Target> Driver<T> {
     /// Deletes what goes with a change that is a flush, which is chosen alone;
@@ -38,32 +48,49 @@ impl<T: Target> Driver<T> {
         Ok(true)
     }
 
-    /// Tells what the one that led before had perhaps still to tell after a flush.
-    pub(super) async fn flush_again(&mut self) -> Result<(), TargetError> {
-        let count = self.engine.flushed_again.len();
-        if count == 0 {
-            return Ok(());
+    /// Tells what the one that led before had perhaps still to tell after flushes, a
+    /// page of keys at a time; whether there was something.
+    pub(super) async fn flush_again(&mut self) -> Result<bool, TargetError> {
+        if self.engine.flushed_again.is_empty() {
+            return Ok(false);
         }
-        let mut place = String::new();
-        loop {
-            let page = self.target.scan(&place).await?;
+        // There all keys are gone, as those of a cache may be.
+        let is_gone = self.options.store == v1::Store::Memcached;
+        if !is_gone {
+            let page = match self.target.scan(&self.outliving.place).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.outliving.failures += 1;
+                    if FAILURES_MAX <= self.outliving.failures {
+                        tracing::warn!(
+                            namespace = self.options.namespace,
+                            %error,
+                            "keys can't be listed; those that are newer than a FLUSHALL are not \
+                             told once more"
+                        );
+                        self.outliving = Outliving::default();
+                        self.engine.flushed_again.clear();
+                    }
+                    return Err(error);
+                }
+            };
+            let flushes: Vec<_> = self.engine.flushed_again.clone().into_iter().collect();
             for (database, key) in page.keys.iter().filter(|(_, key)| !is_own_key(key)) {
-                for at in 0..count {
-                    let (which, version) = self.engine.flushed_again[at];
+                for (which, version) in &flushes {
                     if which.is_none_or(|which| which == *database) {
-                        self.engine.outlives(version, *database, key);
+                        self.engine.outlives(*version, *database, key);
                     }
                 }
             }
-            self.renew().await?;
-            match page.next {
-                Some(next) => place = next,
-                None => break,
+            if let Some(next) = page.next {
+                self.outliving.place = next;
+                return Ok(true);
             }
         }
         self.engine.tell_unsettled();
-        self.engine.flushed_again.drain(..count);
-        Ok(())
+        self.outliving = Outliving::default();
+        self.engine.flushed_again.clear();
+        Ok(true)
     }
 
     async fn flush_one(&mut self, which: Option<u32>, version: Version) -> Result<(), TargetError> {

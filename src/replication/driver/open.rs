@@ -15,6 +15,9 @@ const LEADERS_DIFFER_MS: u64 = 2000;
 /// not known: about those of so long, in which it has perhaps told nothing.
 const RECENT_MS: u64 = 10_000 + super::own::INEXACT.as_millis() as u64;
 
+/// Bytes that are kept aside of sources that are read again late, about.
+const ASIDE_BYTES: usize = 64 << 20;
+
 /// Partitions of a source that are asked at once where to begin.
 const ASKED_MAX: usize = 8;
 
@@ -84,7 +87,6 @@ impl<T: Target> Driver<T> {
         self.opened = Some(opened);
         self.opening = Instant::now();
         self.read_again = ReadAgain::begun(self.opening);
-        self.own_pace = Pace::begun(self.opening);
         for source in &sources {
             self.metrics.source(&source.name).up.set(0.0);
         }
@@ -265,13 +267,14 @@ impl<T: Target> Driver<T> {
             read_again,
             ..
         } = self;
+        let aside_max = ASIDE_BYTES / inlets.len().max(1);
         for (feed, inlet, metrics) in inlets.iter_mut() {
             while inlet.queue.len() < QUEUE_MAX && inlet.bytes < QUEUE_BYTES {
                 let Some(found) = feed.try_next() else {
                     break;
                 };
                 any = true;
-                let Some(found) = inlet.put_aside(found, feed.next) else {
+                let Some(found) = inlet.put_aside(found, feed.next, aside_max) else {
                     continue;
                 };
                 if inlet.is_late && read_again.is_done && begins(&found) < inlet.applied {

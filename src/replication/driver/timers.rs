@@ -6,10 +6,15 @@ impl<T: Target> Driver<T> {
     pub(super) async fn timers(&mut self) -> Result<(), TargetError> {
         let now = Instant::now();
         if self.timers.checkpoint <= now {
-            self.note_clocks();
+            let next = now + CHECKPOINT;
             // The first one says what whoever leads next has to read again.
+            if self.is_kept {
+                self.timers.checkpoint = next;
+            }
+            self.note_clocks();
             self.checkpoint().await?;
-            self.timers.checkpoint = now + CHECKPOINT;
+            self.timers.checkpoint = next;
+            self.is_kept = true;
         }
         // What was read may be what has just been kept: not to be told before.
         if self.timers.progress <= now {
@@ -32,7 +37,8 @@ impl<T: Target> Driver<T> {
     pub(super) fn forget(&mut self) {
         let is_full = self.options.key_versions_max < self.engine.keys.len();
         self.heed_progress();
-        if !self.closed.is_empty() && !is_full {
+        let is_any_unread = !self.closed.is_empty() || self.behind().is_some();
+        if is_any_unread && !is_full {
             return;
         }
         let oldest = milliseconds(self.oldest()).min(self.now_ms());

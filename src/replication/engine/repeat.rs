@@ -43,9 +43,10 @@ impl Engine {
         if is_meant {
             self.do_again(change, recent);
             if let Body::Commands(commands) = &change.body {
-                let flushes = self.flushes_in(change.database, commands).into_iter();
-                let flushes = flushes.map(|which| (which, change.version));
-                self.flushed_again.extend(flushes);
+                for which in self.flushes_in(change.database, commands) {
+                    let known = self.flushed_again.entry(which).or_default();
+                    *known = change.version.max(*known);
+                }
             }
         }
     }
@@ -96,12 +97,17 @@ impl Engine {
 
     /// Of these partitions so much was applied before, and is not known: they can't
     /// be read. Overwrites are not made again where there are more than before, as
-    /// what came after them is not known: their keys are told.
-    pub(in super::super) fn goes_without(&mut self, unread: Vec<(Partition, Offset)>) {
+    /// what came after them is not known: their keys are told. Nor where a part of what is
+    /// unread was read again: what came after that is not known either.
+    pub(in super::super) fn goes_without(
+        &mut self,
+        unread: Vec<(Partition, Offset)>,
+        is_part_known: bool,
+    ) {
         let was_unread = |of: &Partition| self.unread.iter().any(|(known, _)| known == of);
         let is_more = unread.iter().any(|(partition, _)| !was_unread(partition));
         self.unread = unread;
-        if !is_more {
+        if !is_more && !is_part_known {
             return;
         }
         for again in std::mem::take(&mut self.again).into_values() {

@@ -63,7 +63,7 @@ fn what_was_applied_and_is_not_known_is_not_undone() {
         number: 1,
     };
     let mut world = World::new();
-    world.engine.goes_without(vec![(unread, 7)]);
+    world.engine.goes_without(vec![(unread, 7)], false);
     let lacks = world.change(100, value(&[("us", 1, 6)]));
     assert_eq!((lacks.commands.len(), lacks.lost.len()), (0, 1));
     assert!(world.is_due("k"));
@@ -71,7 +71,7 @@ fn what_was_applied_and_is_not_known_is_not_undone() {
     assert_eq!((includes.commands.len(), includes.lost.len()), (1, 0));
     // An answer to what was told here.
     let mut world = World::new();
-    world.engine.goes_without(vec![(unread, 7)]);
+    world.engine.goes_without(vec![(unread, 7)], false);
     let told = v1::Snapshot {
         key: Bytes::from("k"),
         ..Default::default()
@@ -204,17 +204,54 @@ fn overwrites_are_made_again_unless_more_is_away_than_before() {
     };
     world
         .engine
-        .goes_without(vec![(of_us(1), 1), (of_us(2), 1)]);
+        .goes_without(vec![(of_us(1), 1), (of_us(2), 1)], false);
     assert_eq!(world.us(60, "SET k between"), 1);
     // It is back, the other is not.
     world.engine.repeat(&change, Recent::All);
-    world.engine.goes_without(vec![(of_us(2), 1)]);
+    world.engine.goes_without(vec![(of_us(2), 1)], false);
     assert_eq!(world.engine.take_again().len(), 1);
+    // A part of the other one was read again.
+    world.engine.repeat(&change, Recent::All);
+    world.engine.goes_without(vec![(of_us(2), 1)], true);
+    assert!(world.engine.take_again().is_empty());
     world.engine.repeat(&change, Recent::All);
     world
         .engine
-        .goes_without(vec![(of_us(1), 1), (of_us(2), 1)]);
+        .goes_without(vec![(of_us(1), 1), (of_us(2), 1)], false);
     assert!(world.engine.take_again().is_empty());
+    assert!(world.is_due("k"));
+}
+
+#[test]
+fn keys_that_have_outlived_a_flush_before_are_told() {
+    let mut world = World::new();
+    assert_eq!(world.us(60, "HSET k f v"), 1);
+    assert_eq!(world.us(80, "HSET k g v"), 1);
+    let flush = |ms: u64| Change {
+        place: Partition {
+            region: RegionId(1),
+            number: 1,
+        }
+        .at(ms),
+        version: Version {
+            hlc: ms << 16,
+            writer: 9,
+            ..Version::default()
+        },
+        database: 0,
+        body: Body::Commands(commands("FLUSHALL")),
+    };
+    world.engine.repeat(&flush(40), Recent::None);
+    assert!(world.engine.flushed_again.is_empty());
+    for ms in [70, 50] {
+        world.engine.repeat(&flush(ms), Recent::Since(45 << 16));
+    }
+    let known: Vec<_> = world.engine.flushed_again.iter().collect();
+    assert_eq!(known, [(&None, &flush(70).version)]);
+    assert!(!world.is_due("k"));
+    world
+        .engine
+        .outlives(flush(70).version, 0, &Bytes::from("k"));
     assert!(world.is_due("k"));
 }
 
