@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::certificates::Certificates;
+use support::memcached::packet;
 use support::process::{Signal, free_port};
 use support::resp::encode;
 use support::{Memcached, Redis, RedisOptions, Sidecar, SidecarOptions, journal, until};
@@ -233,6 +234,19 @@ fn memcached_speaks_it_too() {
             value.len()
         );
         assert!(found == expected.as_bytes(), "key:{index}");
+    }
+    // In packets, on connections of their own to the servers.
+    let extras = [0; 8];
+    for key in [&b"packet:1"[..], b"packet:2", b"packet:3"] {
+        let set = packet(0x01, [1; 4], 0, &extras, key, b"value");
+        let stored = sidecar.memcache().packets(&set);
+        // Magic, opcode, and after the lengths the status.
+        assert_eq!(stored[..2], [0x81, 0x01], "{}", stored.escape_ascii());
+        assert_eq!(stored[6..8], [0, 0], "{}", stored.escape_ascii());
+        let key = String::from_utf8_lossy(key);
+        let found = client.lines(format!("get {key}\r\n").as_bytes());
+        let expected = format!("VALUE {key} 0 5\r\nvalue\r\nEND\r\nMN\r\n");
+        assert_eq!(found, expected.as_bytes());
     }
 }
 
