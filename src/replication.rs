@@ -95,6 +95,9 @@ pub struct Options {
     pub remembered_ms: u64,
     /// This replicator's identity, and that of its records; drawn at random.
     pub writer: u64,
+    /// Whether own changes may be executed before they are in the journal that is read:
+    /// with a spool, or where they don't wait for the journal.
+    pub is_ahead: bool,
     /// A rule to leave out, for tests.
     #[doc(hidden)]
     pub sabotage: engine::Sabotage,

@@ -194,10 +194,10 @@ fn it_shows_what_regions_do() {
     world.expect(0, "both", "newer");
     world.expect(0, "mixed", "1");
     let conflicts = "wal_sidecar_replication_conflicts_total";
-    world.expect_metric(1, conflicts, |conflicts| conflicts == 1.0);
+    world.expect_metric(1, conflicts, |conflicts| conflicts == 2.0);
     let shown = world.read();
     let us = &shown["replication"][1];
-    assert_eq!(us["sources"][0]["conflicts"]["total"], 1, "{shown}");
+    assert_eq!(us["sources"][0]["conflicts"]["total"], 2, "{shown}");
     assert_eq!(us["sources"][0]["skipped"]["total"], 1, "{shown}");
     assert!(
         us["snapshots"]["conflict"]["total"].as_u64() >= Some(1),

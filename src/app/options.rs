@@ -298,6 +298,18 @@ pub(super) fn policy(namespace: &config::Namespace) -> Policy {
     Policy::new(default, prefixes.collect())
 }
 
+/// Whether the datastore of a namespace may have changes that the journal which
+/// replicators read has not.
+pub(super) fn is_ahead(config: &Config, namespace: &config::Namespace) -> bool {
+    let is_shipped = config.journal.backend == config::Backend::Spool
+        || namespace.on_journal_unavailable == OnJournalUnavailable::Spool;
+    let prefixes = namespace.prefixes.iter();
+    let mut all = prefixes
+        .map(|prefix| prefix.durability)
+        .chain([namespace.durability]);
+    is_shipped || all.any(|one| one == Durability::Enqueued)
+}
+
 /// Which keys of a namespace are replicated, and how.
 pub fn replication(namespace: &config::Namespace) -> replication::policy::Policy {
     let of = |mode: config::Replicate, ttl_min: Duration| replication::policy::KeyPolicy {

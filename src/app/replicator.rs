@@ -92,6 +92,7 @@ async fn run(
             conflict_values: config.replication.conflict_values,
             key_versions_max: config.replication.key_versions_max,
             writer,
+            is_ahead: options::is_ahead(&config, &namespace),
             sabotage: Default::default(),
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH);

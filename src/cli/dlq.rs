@@ -22,7 +22,9 @@ Examples:
   wal-sidecar dlq discard --all
   wal-sidecar dlq list --conflicts --json    what lost conflicts, and its values
 
-They work beside a running replicator, which takes decisions up within seconds.";
+They are kept by the process that led when it could not apply a change: ask that one.
+They work beside a running replicator, which takes decisions up within seconds while it
+leads; one that stands by does when it leads again.";
 
 #[derive(Debug, Args)]
 pub(super) struct Place {
@@ -102,10 +104,14 @@ pub(super) fn execute(
             conflicts,
         } => {
             let directory = directory(place, file, *conflicts)?;
-            for known in read(&directory)? {
-                if *all || known.decision.is_none_or(|one| !one.is_final()) {
-                    print(&known, place.json, false, out)?;
-                }
+            let known = read(&directory)?;
+            let is_shown = |one: &&Known| *all || one.decision.is_none_or(|one| !one.is_final());
+            let shown: Vec<&Known> = known.iter().filter(is_shown).collect();
+            if shown.is_empty() && !place.json {
+                say_none(&directory, *conflicts, known.len())?;
+            }
+            for known in shown {
+                print(known, place.json, false, out)?;
             }
         }
         Command::Show {
@@ -128,6 +134,27 @@ pub(super) fn execute(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// For people: nothing at all would look like a mistake.
+fn say_none(directory: &Path, conflicts: bool, decided: usize) -> std::io::Result<()> {
+    let what = match conflicts {
+        true => "lost conflicts",
+        false => "dead letters",
+    };
+    let directory_shown = directory.display();
+    let mut errors = std::io::stderr();
+    match directory.is_dir() {
+        false => writeln!(
+            errors,
+            "no {what}: no replicator has run here, as {directory_shown} does not exist"
+        ),
+        true if decided > 0 => writeln!(
+            errors,
+            "no {what} to decide about in {directory_shown}; {decided} decided, see --all"
+        ),
+        true => writeln!(errors, "no {what} in {directory_shown}"),
+    }
 }
 
 fn decide_all(

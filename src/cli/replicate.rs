@@ -60,7 +60,8 @@ pub(super) struct Options {
     /// Show how far it is
     #[arg(long, conflicts_with_all = ["cancel", "no_wait"])]
     status: bool,
-    /// Give it up; what was copied stays
+    /// Give it up; what was copied stays. Not once clients write in the new region: what they
+    /// changed and was not copied yet would count without what it was changed from
     #[arg(long, conflicts_with = "no_wait")]
     cancel: bool,
     /// Leave it going on

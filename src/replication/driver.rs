@@ -16,7 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::checkpoint::Checkpoint;
-use super::engine::{Body, Change, Command, Decision, Engine, Included, Reason, Recent, Sabotage};
+use super::engine::{
+    Again, Body, Change, Command, Decision, Engine, Included, Reason, Recent, Sabotage,
+};
 use super::feed::{self, Feed, Found, Origin};
 use super::inlet::Inlet;
 use super::letters::Letters;
@@ -53,8 +55,14 @@ const QUEUE_BYTES: usize = 64 << 20;
 /// Bytes of values that one transaction has, about.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// How long nothing happens before timers are looked at.
+/// Who stands by asks after this whether the lease has run out.
+const STANDBY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long nothing happens before timers are looked at, while something waits.
 const TICK: Duration = Duration::from_millis(10);
+
+/// The same where nothing does.
+const IDLE_TICK: Duration = Duration::from_millis(50);
 
 /// The own journal's end is waited for so long; then it is gone on without.
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -175,6 +183,8 @@ struct Closed {
     partition: Partition,
     /// How far it is applied.
     applied: u64,
+    /// The greatest clock of what is.
+    hlc: u64,
 }
 
 struct Timers {
@@ -196,6 +206,9 @@ impl<T: Target> Driver<T> {
         let mut engine = Engine::new(options.table.clone(), options.store, names);
         engine.sabotage = options.sabotage;
         engine.policy = Arc::clone(&options.policy);
+        if options.is_ahead {
+            engine.is_ahead_of_journal(now_ms);
+        }
         let writer = Writer::new(WriterOptions {
             region: options.region.clone(),
             namespace: options.namespace.clone(),
@@ -263,7 +276,7 @@ impl<T: Target> Driver<T> {
         // Who can't read the own journal is no good leader.
         let mut own = Origin::Journal(self.options.own.clone());
         tokio::select! {
-            _ = own.partitions() => {}
+            _ = own.partitions(&self.options.region) => {}
             _ = stop.changed() => return Stop::Asked,
         }
         if !self.stand_by(&mut stop).await {
@@ -289,17 +302,19 @@ impl<T: Target> Driver<T> {
             }
             match self.target.lead().await {
                 Ok(true) => return true,
-                Ok(false) if !is_told => {
-                    is_told = true;
-                    tracing::info!(
-                        namespace = self.options.namespace,
-                        "another replicator leads; standing by"
-                    );
+                Ok(false) => {
+                    self.backoff = BACKOFF;
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(
+                            namespace = self.options.namespace,
+                            "another replicator leads; standing by"
+                        );
+                    }
+                    self.count_letters();
                 }
-                Ok(false) => {}
                 Err(error) => self.failed(&error),
             }
-            let pause = self.backoff.max(Duration::from_millis(250));
+            let pause = self.jittered().max(STANDBY_PAUSE);
             tokio::select! {
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -343,9 +358,22 @@ impl<T: Target> Driver<T> {
                 tokio::select! {
                     _ = stop.changed() => {}
                     () = self.notify.notified() => {}
-                    () = tokio::time::sleep(TICK) => {}
+                    () = tokio::time::sleep(self.tick()) => {}
                 }
             }
+        }
+    }
+
+    /// How long nothing happens before timers are looked at.
+    fn tick(&self) -> Duration {
+        let is_idle = self.is_read_ahead
+            && self.read_again.is_done
+            && !self.engine.has_to_do()
+            && !self.bootstrap.is_running()
+            && self.inlets.iter().all(|one| one.1.queue.is_empty());
+        match is_idle {
+            true => IDLE_TICK,
+            false => TICK,
         }
     }
 

@@ -26,6 +26,9 @@
 //!   than the datastore executed them, perhaps: their key is told when they are
 //!   settled. So are keys of changes that were rejected or left unknown after
 //!   others may have applied them.
+//! - Where own changes may be executed before they are journaled, those that come
+//!   up of keys that something was applied to since are made again, or their keys
+//!   told.
 //! - Where own clients change keys so often that no transaction gets through,
 //!   these are changed unwatched and told; what own clients overwrote in the gap
 //!   is applied again.
@@ -48,6 +51,7 @@ use crate::journal::Offset;
 use crate::mutation::operation::Kind;
 use crate::mutation::v1;
 
+mod ahead;
 mod decide;
 mod due;
 mod filling;
@@ -55,6 +59,7 @@ mod floor;
 mod flush;
 mod fresh;
 mod own;
+mod policed;
 mod races;
 mod repeat;
 mod snapshot;
@@ -246,6 +251,8 @@ pub struct Engine {
     fresh: fresh::Fresh,
     /// Keys that make transactions fail.
     races: races::Races,
+    /// Where own changes are executed before they are journaled.
+    ahead: Option<ahead::Ahead>,
     /// What is read of the own journals is read too late for what was applied.
     pub(super) is_late: bool,
     /// What is decided was applied before.
@@ -273,6 +280,8 @@ pub enum Sabotage {
     Nothing,
     /// Older changes are applied over newer ones.
     NoVersions,
+    /// Of two that are as new as each other the one that comes last stays.
+    NoTies,
     /// Copies of a record are applied again.
     NoDedupe,
     /// Conflicts are not told.
@@ -316,6 +325,7 @@ impl Engine {
             now: Duration::ZERO,
             fresh: fresh::Fresh::default(),
             races: races::Races::default(),
+            ahead: None,
             is_late: false,
             is_repeated: false,
             unread: Vec::new(),
@@ -433,6 +443,7 @@ impl Engine {
     /// Forgets what is older than all that can still come: changes before `hlc`.
     pub(super) fn forget(&mut self, hlc: u64) {
         self.forget_before(hlc);
+        self.forget_touched();
         let (due, again) = (&self.due, &self.again);
         self.keys.retain(|id, state| {
             if !self.writers.any_unsettled(&state.unsettled) {

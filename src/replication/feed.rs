@@ -10,9 +10,14 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::version::journal_number;
-use crate::journal::remote::{RemoteError, RemoteOptions, RemoteQueries, RemoteReader};
+use crate::journal::remote::{RemoteError, RemoteOptions, RemoteReader};
 use crate::journal::{Cursor, Journal, Offset, ReadBatch, ReadError};
 use crate::mutation::{decode, v1};
+use end::{Ends, Heard};
+
+pub use end::{ends, hear_ends};
+
+mod end;
 
 /// Bytes of records that are read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -23,11 +28,11 @@ const READS_MAX: usize = 4;
 /// How long a reader waits after an error.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The longest pause of one that does not know yet what there is to be read.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// How long the first connection to a journal is waited for.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
-
-/// How often it is looked for.
-const FIRST_TICK: Duration = Duration::from_millis(5);
 
 /// A record, and where it is.
 #[derive(Debug)]
@@ -50,9 +55,12 @@ pub enum Origin {
 impl Origin {
     /// Which partitions it has. Waits until that is known. From then on nothing
     /// is read from a journal that has taken this one's place.
-    pub async fn partitions(&mut self) -> Vec<u32> {
-        let mut is_told = false;
+    /// `name` is what people know it by.
+    pub async fn partitions(&mut self, name: &str) -> Vec<u32> {
+        let mut told = String::new();
+        let mut pause = PAUSE;
         loop {
+            let mut reason = "no broker has been reached".to_owned();
             let found = match self {
                 Origin::Journal(Journal::Local(journal)) => {
                     Some(vec![journal_number(journal.identity())])
@@ -71,16 +79,42 @@ impl Origin {
                             options.identity = reader.identity();
                             Some(vec![options.identity.map_or(0, journal_number)])
                         }
-                        Err(_) => None,
+                        Err(error) => {
+                            reason = error.to_string();
+                            None
+                        }
                     }
                 }
             };
             if let Some(found) = found {
                 return found;
             }
-            if !is_told {
-                is_told = true;
-                tracing::warn!("a journal can't be reached; waiting for it");
+            if told != reason {
+                tracing::warn!(
+                    source = name,
+                    reason,
+                    "a journal can't be read; waiting for it"
+                );
+                told = reason;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Where a partition of a topic ends; none of other journals, which are known by more
+    /// than their name. Waits until that is known.
+    pub async fn end_of_topic(&self, partition: u32, permits: &Semaphore) -> Option<Offset> {
+        let Origin::Journal(journal @ (Journal::Kafka(_) | Journal::Spool(_))) = self else {
+            return None;
+        };
+        loop {
+            let permit = permits.acquire().await;
+            let journal = journal.clone();
+            let asked = tokio::task::spawn_blocking(move || journal.bounds(partition)).await;
+            drop(permit);
+            if let Ok(Ok((_, end))) = asked {
+                return Some(end);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -145,6 +179,8 @@ pub struct Feed {
     /// How fast it is read, where others wait for it.
     pub pace: Pace,
     ends: Ends,
+    /// What brokers have said of where it ends.
+    heard: Heard,
     /// Until when the first connection to it is waited for.
     first_until: Cell<Option<Instant>>,
     needed: Rc<Cell<Offset>>,
@@ -158,12 +194,6 @@ pub struct Feed {
 
 /// Why nothing can be read, if so.
 type Problem = Rc<RefCell<Option<String>>>;
-
-/// Who knows where a journal ends.
-enum Ends {
-    Journal(Journal),
-    Remote(Box<RefCell<RemoteQueries>>),
-}
 
 impl Feed {
     /// Begins to read at `from`; `notify` is told of what was read. `reader` is
@@ -220,6 +250,7 @@ impl Feed {
             bytes: 0,
             pace: Pace::default(),
             ends,
+            heard: Heard::default(),
             first_until: Cell::new(Some(Instant::now() + FIRST_WAIT)),
             needed,
             received,
@@ -257,47 +288,6 @@ impl Feed {
         self.newest_hlc = self.newest_hlc.max(newest.unwrap_or(0));
     }
 
-    /// One past the last offset: all that was durable before the call is below.
-    pub async fn end(&self) -> Result<Offset, String> {
-        let journal = match &self.ends {
-            Ends::Journal(journal) => journal,
-            Ends::Remote(queries) => {
-                // Who is away for long is not waited for each time.
-                let mut queries = queries.borrow().clone();
-                while !queries.is_connected() {
-                    let until = self.first_until.get();
-                    if until.is_none_or(|until| until <= Instant::now()) {
-                        self.first_until.set(None);
-                        return Err("not connected".to_owned());
-                    }
-                    tokio::time::sleep(FIRST_TICK).await;
-                }
-                self.first_until.set(None);
-                let end = queries.durable_next().await;
-                return end.map_err(|error| error.to_string());
-            }
-        };
-        let bounds = match journal {
-            Journal::Local(_) | Journal::Memory(_) => journal.bounds(self.partition),
-            Journal::Kafka(_) | Journal::Spool(_) => {
-                let (journal, partition) = (journal.clone(), self.partition);
-                let asked = tokio::task::spawn_blocking(move || journal.bounds(partition));
-                asked.await.map_err(|error| error.to_string())?
-            }
-        };
-        bounds
-            .map(|(_, end)| end)
-            .map_err(|error| error.to_string())
-    }
-
-    /// The topic it is a partition of, if so.
-    fn topic(&self) -> Option<&Journal> {
-        match &self.ends {
-            Ends::Journal(journal @ (Journal::Kafka(_) | Journal::Spool(_))) => Some(journal),
-            _ => None,
-        }
-    }
-
     /// Records before `needed` may be removed.
     pub fn acknowledge(&self, needed: Offset) {
         self.needed.set(needed.max(self.needed.get()));
@@ -306,35 +296,13 @@ impl Feed {
     /// Whether another journal has taken this one's place: begun anew, it has
     /// other records at the same offsets.
     pub fn is_replaced(&self) -> bool {
-        self.is_replaced.get()
+        self.is_replaced.get() || self.heard.is_another()
     }
 
     /// Why nothing can be read, if so.
     pub fn problem(&self) -> Option<String> {
         self.problem.borrow().clone()
     }
-}
-
-/// The ends of partitions of one region: see [`Feed::end`]. Of one whose end is
-/// not known, none.
-pub async fn ends(feeds: &[Feed]) -> Vec<Option<Offset>> {
-    // All partitions of a topic are asked for at once.
-    let topic = feeds.iter().find_map(Feed::topic).cloned();
-    let of_topic = match topic {
-        Some(topic) => {
-            let asked = tokio::task::spawn_blocking(move || topic.ends()).await;
-            asked.map_or(Vec::new(), Result::unwrap_or_default)
-        }
-        None => Vec::new(),
-    };
-    let mut ends = Vec::with_capacity(feeds.len());
-    for feed in feeds {
-        ends.push(match feed.topic() {
-            Some(_) => of_topic.get(feed.partition as usize).copied().flatten(),
-            None => feed.end().await.ok(),
-        });
-    }
-    ends
 }
 
 impl Drop for Feed {

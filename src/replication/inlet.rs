@@ -15,9 +15,13 @@ use crate::mutation::clock::COUNTER_BITS;
 use crate::mutation::v1::{self, outcome::Result, record};
 use copying::Copying;
 use done::Done;
+use missing::Missing;
 
 mod copying;
 mod done;
+mod missing;
+#[cfg(test)]
+mod tests;
 
 /// Mutations whose outcome is waited for.
 const INTENTS_MAX: usize = 100_000;
@@ -103,8 +107,9 @@ pub struct Inlet {
     /// Whether all records are in this one partition, so that a sequence that is
     /// left out is missing.
     pub(super) is_alone: bool,
-    /// Sequences that were left out: whose, from, to.
-    missing: Vec<(u64, u64, u64)>,
+    /// It was told that its changes wait as their clocks are ahead.
+    pub(super) is_held: bool,
+    missing: Missing,
     /// How many records were acknowledged and are not there.
     pub lost: u64,
 }
@@ -135,7 +140,8 @@ impl Inlet {
             dedupes: true,
             counts_back: true,
             is_alone: true,
-            missing: Vec::new(),
+            is_held: false,
+            missing: Missing::default(),
             lost: 0,
         }
     }
@@ -179,11 +185,11 @@ impl Inlet {
         }
         let expected = seen.sequence + 1;
         if self.is_alone && 1 < expected && expected < record.sequence {
-            let missing = (record.writer, expected, record.sequence - 1);
-            self.missing.push(missing);
+            self.missing
+                .note(record.writer, expected, record.sequence - 1);
         }
         seen.sequence = record.sequence.max(seen.sequence);
-        self.count_lost(&record);
+        self.lost += self.missing.take_lost(&record);
         if self.begin <= offset && self.dedupes && self.done.has(writer) {
             self.copies += 1;
             self.push(offset, record, None);
@@ -279,28 +285,6 @@ impl Inlet {
         });
     }
 
-    /// What is missing and was not declared is lost, once its writer calls it
-    /// settled.
-    fn count_lost(&mut self, record: &v1::Record) {
-        if self.missing.is_empty() {
-            return;
-        }
-        if let Some(record::Body::Heartbeat(heartbeat)) = &record.body {
-            self.missing.retain(|(writer, first, last)| {
-                let declares = |one: &v1::Sequences| one.first <= *first && *last <= one.last;
-                *writer != record.writer || !heartbeat.unacknowledged.iter().any(declares)
-            });
-        }
-        let lost = &mut self.lost;
-        self.missing.retain(|(writer, first, last)| {
-            let is_lost = *writer == record.writer && *last <= record.settled_through;
-            if is_lost {
-                *lost += last - first + 1;
-            }
-            !is_lost
-        });
-    }
-
     fn push(&mut self, offset: Offset, record: v1::Record, change: Option<Change>) {
         if offset < self.begin {
             return;
@@ -338,9 +322,19 @@ impl Inlet {
 
     /// What stands first and has nothing to apply is done.
     pub fn skip(&mut self) {
+        self.complete(self.empty());
+    }
+
+    /// All before it are applied, or stand first and have nothing to apply.
+    pub fn cleared(&self) -> Offset {
+        let last = self.empty().checked_sub(1);
+        last.map_or(self.applied, |last| self.queue[last].offset + 1)
+    }
+
+    /// How many stand first and have nothing to apply.
+    fn empty(&self) -> usize {
         let empty = self.queue.iter().take_while(|one| one.change.is_none());
-        let count = empty.count();
-        self.complete(count);
+        empty.count()
     }
 
     /// The checkpoint once so many more are done.
@@ -388,133 +382,5 @@ fn size(record: &v1::Record) -> usize {
         },
         Some(record::Body::Snapshot(snapshot)) => snapshot.value.as_ref().map_or(0, Bytes::len),
         _ => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::replication::version::RegionId;
-
-    fn mutation(writer: u64, sequence: u64, offset: Offset, ms: u64, is_final: bool) -> Found {
-        let command = v1::Command {
-            arguments: vec![Bytes::from("SET"), Bytes::from("k"), Bytes::from("v")],
-        };
-        let mutation = v1::Mutation {
-            commands: vec![command],
-            keys: vec![Bytes::from("k")],
-            r#final: is_final,
-            ..Default::default()
-        };
-        Found {
-            offset,
-            record: v1::Record {
-                hlc: ms << COUNTER_BITS,
-                writer,
-                sequence,
-                body: Some(record::Body::Mutation(mutation)),
-                ..Default::default()
-            },
-        }
-    }
-
-    fn inlet(checkpoint: &Checkpoint) -> Inlet {
-        let partition = Partition {
-            region: RegionId(1),
-            number: 0,
-        };
-        Inlet::new(partition, checkpoint)
-    }
-
-    fn apply(inlet: &mut Inlet, found: Found) {
-        inlet.accept(found);
-        inlet.complete(inlet.queue.len());
-    }
-
-    #[test]
-    fn what_waits_is_counted_and_keeps_its_record() {
-        let mut inlet = inlet(&Checkpoint::default());
-        let found = mutation(7, 2, 1, 2000, true);
-        let record = found.record.clone();
-        inlet.accept(mutation(7, 1, 0, 1000, false));
-        inlet.accept(found);
-        assert_eq!(inlet.bytes, "SETkv".len() + 3 * ARGUMENT_BYTES);
-        let kept: Vec<_> = inlet.queue.iter().map(|one| &one.record).collect();
-        assert_eq!(kept, [&v1::Record::default(), &record]);
-        inlet.complete(2);
-        assert_eq!(inlet.bytes, 0);
-    }
-
-    #[test]
-    fn what_is_read_again_late_counts_when_all_of_it_is_there() {
-        let checkpoint = Checkpoint {
-            applied: 5,
-            ..Default::default()
-        };
-        let found = |offset| vec![mutation(7, offset + 1, offset, 1000, true)];
-        let offsets = |found: Option<Vec<Found>>| {
-            found.map(|all| all.iter().map(|one| one.offset).collect::<Vec<_>>())
-        };
-        let mut inlet = inlet(&checkpoint);
-        assert_eq!(offsets(inlet.put_aside(found(0), 1, 1000)), Some(vec![0]));
-        inlet.is_late = true;
-        assert_eq!(offsets(inlet.put_aside(found(1), 2, 1000)), None);
-        assert_eq!(offsets(inlet.put_aside(found(2), 3, 1000)), None);
-        assert_eq!(
-            offsets(inlet.put_aside(found(4), 5, 1000)),
-            Some(vec![1, 2, 4])
-        );
-        assert_eq!(offsets(inlet.put_aside(found(5), 6, 1000)), Some(vec![5]));
-        assert!(!inlet.is_part);
-        // What came between is not there any more.
-        inlet.applied = 8;
-        assert_eq!(offsets(inlet.put_aside(found(6), 7, 1000)), None);
-        assert_eq!(
-            offsets(inlet.put_aside(found(9), 10, 1000)),
-            Some(vec![6, 9])
-        );
-        // Where it is too much, a part counts.
-        inlet.applied = 20;
-        assert_eq!(offsets(inlet.put_aside(found(11), 12, 1000)), None);
-        assert_eq!(
-            offsets(inlet.put_aside(found(12), 13, 500)),
-            Some(vec![11, 12])
-        );
-        assert!(inlet.is_part);
-        assert_eq!(offsets(inlet.put_aside(found(19), 20, 500)), Some(vec![19]));
-        assert!(!inlet.is_part);
-    }
-
-    #[test]
-    fn intents_of_writers_that_are_silent_are_forgotten() {
-        let mut inlet = inlet(&Checkpoint::default());
-        let resume = |inlet: &Inlet| inlet.checkpoint_after(0).resume;
-        apply(&mut inlet, mutation(7, 1, 0, 1000, false));
-        apply(&mut inlet, mutation(8, 1, 1, 1000, false));
-        apply(&mut inlet, mutation(9, 1, 2, INTENT_MS, true));
-        assert_eq!(resume(&inlet), 0);
-        // One lives, and so may its outcome come.
-        apply(&mut inlet, mutation(8, 2, 3, INTENT_MS, true));
-        apply(&mut inlet, mutation(9, 2, 4, INTENT_MS + LOOK_MS, true));
-        assert_eq!(resume(&inlet), 1);
-        // It says that none will.
-        let mut last = mutation(8, 3, 5, INTENT_MS + 2 * LOOK_MS, true);
-        last.record.settled_through = 1;
-        apply(&mut inlet, last);
-        assert_eq!(resume(&inlet), 6);
-    }
-
-    #[test]
-    fn an_intent_that_is_read_again_is_not_old_before_its_writer_is() {
-        let checkpoint = Checkpoint {
-            applied: 2,
-            hlc: (2 * INTENT_MS) << COUNTER_BITS,
-            ..Default::default()
-        };
-        let mut inlet = inlet(&checkpoint);
-        apply(&mut inlet, mutation(7, 1, 0, 1000, false));
-        apply(&mut inlet, mutation(7, 2, 1, 2 * INTENT_MS, true));
-        apply(&mut inlet, mutation(8, 1, 2, 2 * INTENT_MS, true));
-        assert_eq!(inlet.checkpoint_after(0).resume, 0);
     }
 }

@@ -118,6 +118,8 @@ pub struct KeyState {
     /// The newest change that the own datastore has refused though the journal
     /// has it. Others have applied it, so what is told is as new as this.
     pub rejected: Version,
+    /// The newest value that was not taken, as it does not live long enough.
+    pub held_back: Version,
     /// What was before the changes that are not settled.
     past: Option<Box<Past>>,
 }
@@ -139,6 +141,12 @@ impl KeyState {
         let newest = self.marks.iter().map(|mark| mark.newest).max();
         let newest = newest.unwrap_or_default().max(self.overwritten);
         newest.max(self.rejected)
+    }
+
+    /// Whether the newest overwrite is perhaps the own region's.
+    pub fn is_written_by_own(&self) -> bool {
+        let is_it = |mark: &Mark| mark.place.partition.region == OWN && self.written <= mark.newest;
+        self.marks.iter().any(is_it)
     }
 
     /// Notes a change.

@@ -10,6 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -21,6 +22,9 @@ use crate::mutation::{RecordBatch, RecordEntry, RecordKind, v1};
 
 /// Enough for the letters of a bad day; the oldest go first.
 const BYTES_MAX: u64 = 256 << 20;
+
+/// Batches that may be lost with the process, at most.
+const UNDER_WAY_MAX: usize = 64;
 
 const SEGMENT_BYTES: u64 = 4 << 20;
 
@@ -62,6 +66,8 @@ pub struct Letters {
     directory: PathBuf,
     journal: Journal,
     appender: Appender,
+    /// Batches that were handed over and are not known to be durable.
+    under_way: usize,
 }
 
 impl Letters {
@@ -79,11 +85,25 @@ impl Letters {
             directory: directory.to_owned(),
             journal,
             appender,
+            under_way: 0,
         })
     }
 
-    /// Keeps letters; done when all are durable. The error is why they may not be.
+    /// Keeps letters; done when all are durable. The error is why they, or some that
+    /// were added before, may not be.
     pub async fn add(&mut self, letters: &[v1::Letter]) -> Result<(), String> {
+        self.submit(letters);
+        self.until_under_way(0).await
+    }
+
+    /// Keeps letters, which are durable some time later. The error is why some that
+    /// were added before may not be.
+    pub async fn add_soon(&mut self, letters: &[v1::Letter]) -> Result<(), String> {
+        self.submit(letters);
+        self.until_under_way(UNDER_WAY_MAX).await
+    }
+
+    fn submit(&mut self, letters: &[v1::Letter]) {
         let mut batch = RecordBatch::default();
         for letter in letters {
             batch.bytes.extend(letter.encode_to_vec());
@@ -96,19 +116,36 @@ impl Letters {
                 hlc: letter.hlc,
             });
         }
-        let ticket = self.appender.submit(batch);
+        self.appender.submit(batch);
+        self.under_way += 1;
+    }
+
+    /// Waits until no more than so many batches are under way.
+    async fn until_under_way(&mut self, mut count: usize) -> Result<(), String> {
+        let mut result = Ok(());
         let mut completions: Vec<Completion> = Vec::new();
         loop {
-            let poll = |cx: &mut std::task::Context<'_>| {
-                self.appender.poll_completions(cx, &mut completions)
-            };
-            std::future::poll_fn(poll).await;
-            let done = completions.drain(..).find(|one| one.ticket == ticket);
-            if let Some(done) = done {
-                if done.result.is_err() {
+            let mut poll =
+                |cx: &mut Context<'_>| self.appender.poll_completions(cx, &mut completions);
+            if count < self.under_way {
+                std::future::poll_fn(poll).await;
+            } else {
+                // What there is to be taken, without waiting for more.
+                let _ = poll(&mut Context::from_waker(Waker::noop()));
+            }
+            self.under_way -= completions.len();
+            for done in completions.drain(..) {
+                if let Err(error) = done.result {
+                    result = Err(error.to_string());
+                    // Nothing is taken before all that came after it have failed too.
+                    count = 0;
+                }
+            }
+            if self.under_way <= count {
+                if result.is_err() {
                     self.appender.resume();
                 }
-                return done.result.map(drop).map_err(|error| error.to_string());
+                return result;
             }
         }
     }
@@ -189,8 +226,10 @@ mod tests {
         {
             let mut letters = Letters::open(directory.path()).expect("opened");
             runtime.block_on(async {
-                letters.add(&[letter(7), letter(8)]).await.expect("kept");
+                letters.add_soon(&[letter(7)]).await.expect("kept");
+                letters.add(&[letter(8)]).await.expect("kept");
             });
+            assert_eq!(letters.under_way, 0);
             assert_eq!(letters.pending().expect("read"), (2, vec![]));
         }
         decide(directory.path(), 1, Decision::Retry).expect("decided");

@@ -30,11 +30,13 @@ pub struct SourceMetrics {
     pub copies: Counter,
     /// Records that were acknowledged and are not there.
     pub gaps: Counter,
-    /// How old the oldest record is that is not applied, in seconds.
+    /// How old the oldest record is that is not applied, in seconds, or the last one that
+    /// is; also while it can't be read.
     pub lag: Gauge,
-    /// How many records are not applied.
+    /// How many records its journal has that are not applied, as far as is known: not
+    /// those of a partition that could not be read since the start.
     pub lag_records: Gauge,
-    /// Whether it can be read.
+    /// Whether all its partitions can be read.
     pub up: Gauge,
     /// How far its clock is ahead, in seconds.
     pub skew: Gauge,

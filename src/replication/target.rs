@@ -50,6 +50,10 @@ pub enum TargetError {
     /// It can't for now: out of memory, loading, a replica. Nothing was done.
     #[error("{0}")]
     Busy(String),
+    /// It refuses what was asked of these keys, and would again: a database that it
+    /// does not have, keys that this user may not touch. Nothing was done.
+    #[error("{0}")]
+    Refused(String),
     /// Another replicator of the namespace has taken over.
     #[error("another replicator has taken over")]
     Superseded,

@@ -314,3 +314,63 @@ fn a_killed_leader_goes_on_where_it_was() {
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("nothing to cancel"));
 }
+
+/// A client of one region sets a key, which arrives in the other one.
+fn assert_replicates(from: &Region, to: &Region, key: &str) {
+    let reply = from.sidecar.client().command(&["SET", key, "value"]);
+    assert_eq!(text(&reply), "+OK\r\n");
+    until(&format!("{key} to arrive"), DEADLINE, || {
+        let found = to.redis.client().command(&["GET", key]);
+        (text(&found) == "$5\r\nvalue\r\n").then_some(())
+    });
+}
+
+/// A copy that is given up ends; regions replicate as before, and it can be begun anew.
+#[test]
+fn a_copy_that_is_cancelled_ends_and_regions_go_on() {
+    let redis = [Redis::start(), Redis::start()];
+    let keys = fill(&redis[0]) as u64;
+    let [eu, us] = regions(redis);
+    until_led(&eu.sidecar);
+    // At this rate all of it takes minutes.
+    let slowly = ["replicate", "--bootstrap", "--json", "--rate", "200"];
+    let copying = start(&eu.sidecar, &slowly);
+    until("a part to be copied", DEADLINE, || {
+        let told = status(&eu.sidecar)["told"].as_u64()?;
+        (100 < told).then_some(())
+    });
+    let cancel = ["replicate", "--bootstrap", "--cancel"];
+    let cancelled = eu.sidecar.command(&cancel);
+    assert!(
+        cancelled.status.success() && text(&cancelled.stdout).starts_with("cancelled after "),
+        "{}{}",
+        text(&cancelled.stdout),
+        text(&cancelled.stderr)
+    );
+    let ended = status(&eu.sidecar);
+    assert_eq!(ended["phase"], "cancelled", "{ended}");
+    let told = ended["told"].as_u64().expect("a number");
+    assert!((100..keys / 2).contains(&told), "{ended}");
+    // Whoever follows it hears of that, and there is no more to cancel.
+    let followed = copying.wait_with_output().expect("it ends");
+    assert_eq!(followed.status.code(), Some(1));
+    let out = text(&followed.stdout);
+    let last = out.lines().last().expect("it says something");
+    let last: serde_json::Value = serde_json::from_str(last).expect("an object");
+    assert_eq!(last["phase"], "cancelled", "{last}");
+    let again = eu.sidecar.command(&cancel);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("nothing to cancel"));
+
+    assert_replicates(&eu, &us, "after:eu");
+    assert_replicates(&us, &eu, "after:us");
+    let reason = "reason=\"bootstrap\"";
+    let name = "wal_sidecar_replication_snapshots_total";
+    let copied = eu.sidecar.metric(name, reason);
+    assert!(copied < keys as f64 / 2.0, "{copied} of {keys}");
+
+    let anew = ["replicate", "--bootstrap", "--rate", "8000"];
+    let copied = eu.sidecar.command(&anew);
+    assert!(copied.status.success(), "{}", text(&copied.stderr));
+    assert_eq!(assert_equal(&eu, &us), keys + 2);
+}

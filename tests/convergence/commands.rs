@@ -31,6 +31,7 @@ const TEMPLATES: &[&str] = &[
     "APPEND %s %v",
     "SETRANGE %s %c %v",
     "SETBIT %s %c 1",
+    "BITFIELD %s SET u8 %c 7",
     "MSET %s %v %s %v",
     "MSETNX %s %v %s %v",
     "INCR %i",
@@ -69,6 +70,7 @@ const TEMPLATES: &[&str] = &[
     "SMOVE %e %e %m",
     "SUNIONSTORE %e %e %e",
     "SDIFFSTORE %e %e %e",
+    "SINTERSTORE %e %e %e",
     // Sorted sets.
     "ZADD %z %n %m %c %m",
     "ZADD %z NX %n %m",
@@ -78,6 +80,9 @@ const TEMPLATES: &[&str] = &[
     "ZPOPMIN %z",
     "ZREMRANGEBYRANK %z 6 -1",
     "ZUNIONSTORE %z 2 %z %z",
+    "ZRANGESTORE %z %z 0 4",
+    "GEOADD %z 2.35 48.85 %m",
+    "GEOADD %z 13.4 52.5 %m 12.5 41.9 %m",
     // Hashes.
     "HSET %h %m %v",
     "HSET %h %m %v %m %n",

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::support::line::Manner;
-use super::support::{Cluster, Random, until};
+use super::support::process::Signal;
+use super::support::{Cluster, Random, Sidecar, until};
 use super::world::{Region, World};
 
 /// Between two faults, at most.
@@ -12,6 +13,10 @@ const INTERVAL: usize = 3000;
 
 /// A datastore is paused for so long, at most, in milliseconds.
 const PAUSE: usize = 1500;
+
+/// A process stands still for so long, at most, in milliseconds: others take it for
+/// dead after five seconds.
+const FREEZE: usize = 3000;
 
 /// A line within a region is stalled for so long at most: a journal of the own region
 /// that can't be read for over 20 s has counters differ from what was counted, see
@@ -32,6 +37,7 @@ pub struct Faults {
     random: Random,
     kills: u64,
     handovers: u64,
+    freezes: u64,
     cuts: u64,
     stalls: u64,
     pauses: u64,
@@ -47,10 +53,12 @@ impl fmt::Display for Faults {
         write!(
             f,
             "{} sidecars killed, {} replicators (the longest time without one: {:.1} s), \
-             {} links cut, {} stalled, {} datastores paused, {} killed, {} brokers",
+             {} stood still, {} links cut, {} stalled, {} datastores paused, {} killed, \
+             {} brokers",
             self.kills,
             self.handovers,
             self.longest_handover.as_secs_f64(),
+            self.freezes,
             self.cuts,
             self.stalls,
             self.pauses,
@@ -66,6 +74,7 @@ impl Faults {
             random,
             kills: 0,
             handovers: 0,
+            freezes: 0,
             cuts: 0,
             stalls: 0,
             pauses: 0,
@@ -103,7 +112,7 @@ impl Faults {
             self.end_own_stalls(world);
             let index = self.random.below(world.regions.len());
             let region = &mut world.regions[index];
-            match self.random.below(6) {
+            match self.random.below(7) {
                 0 => self.kill(region),
                 1 if !region.replicators.is_empty() => self.hand_over(region),
                 2 => self.pause(region),
@@ -112,8 +121,9 @@ impl Faults {
                     region.redis.restart();
                     self.restarts += 1;
                 }
+                4 => self.freeze(region),
                 _ if region.lines.is_empty() => {}
-                choice => self.disturb(index, region, choice == 4),
+                choice => self.disturb(index, region, choice == 5),
             }
         }
     }
@@ -131,6 +141,17 @@ impl Faults {
         region.sidecars[victim].kill();
         region.sidecars[victim].restart();
         self.kills += 1;
+    }
+
+    /// A process stands still, and goes on as if nothing was.
+    fn freeze(&mut self, region: &Region) {
+        let all: Vec<&Sidecar> = region.sidecars.iter().chain(&region.replicators).collect();
+        let victim = self.random.pick(&all);
+        let time = Duration::from_millis(1 + self.random.below(FREEZE) as u64);
+        victim.signal(Signal::Stop);
+        std::thread::park_timeout(time);
+        victim.signal(Signal::Continue);
+        self.freezes += 1;
     }
 
     fn pause(&mut self, region: &Region) {
@@ -181,9 +202,7 @@ impl Faults {
 
     /// Kills the replicator that leads: the other one takes over.
     fn hand_over(&mut self, region: &mut Region) {
-        let leads = |one: &super::support::Sidecar| {
-            one.metric("wal_sidecar_replication_leading", "") == 1.0
-        };
+        let leads = |one: &Sidecar| one.metric("wal_sidecar_replication_leading", "") == 1.0;
         let victim = until("one to lead", DEADLINE, || {
             region.replicators.iter().position(leads)
         });

@@ -7,7 +7,7 @@ use super::support::process::Signal;
 use super::support::resp::encode;
 use super::support::{Client, Cluster, Sidecar, until};
 use super::verdict::quiet;
-use super::world::{Region, World, redis, topic};
+use super::world::{PARTITIONS, Region, World, redis, topic};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -316,5 +316,42 @@ fn a_standby_goes_on_where_the_leader_was() {
     });
     sidecars[leader].restart();
     write(&world);
+    quiet(&world);
+}
+
+/// A topic that was deleted and made again is read from its beginning, by its own
+/// region's replicators and by others.
+#[test]
+fn a_topic_that_was_made_again_is_read_anew() {
+    const WRITES: usize = 2_000;
+    let world = World::kafka(Cluster::start(1), 2);
+    world.regions.iter().for_each(wait_until_led);
+    let mut client = world.regions[0].sidecars[0].client();
+    send(&mut client, (0..WRITES).map(numbered), None);
+    dataset::until_equal(&world, &[]);
+    let kafka = world.kafka.as_ref().expect("made with one");
+    kafka.delete_topic(&topic("r0"));
+    kafka.create_topic(&topic("r0"), PARTITIONS, 1, &[]);
+    until("the topic to be back", DEADLINE, || {
+        let reply = world.regions[0].sidecars[0]
+            .client()
+            .command(&["SET", "probe", "1"]);
+        (reply == b"+OK\r\n").then_some(())
+    });
+    for key in ["one", "two", "three"] {
+        until("the journal to take a change", DEADLINE, || {
+            let reply = world.regions[0].sidecars[0]
+                .client()
+                .command(&["SET", key, "5"]);
+            (reply == b"+OK\r\n").then_some(())
+        });
+    }
+    until("the other region to have them", DEADLINE, || {
+        let found = world.regions[1]
+            .redis
+            .client()
+            .command(&["MGET", "one", "two", "three"]);
+        (found == b"*3\r\n$1\r\n5\r\n$1\r\n5\r\n$1\r\n5\r\n").then_some(())
+    });
     quiet(&world);
 }

@@ -19,7 +19,7 @@ pub const NOT_APPLIED: &str = "a change can't be applied";
 
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Counters, overwrites, lag, dead letters.
+/// Counters, overwrites, lag, dead letters, journals without gaps.
 pub fn check(world: &World, sent: &[Sent]) {
     let dataset = dataset::read(&world.regions[0].redis);
     let mut keys: BTreeMap<&str, Vec<&Sent>> = BTreeMap::new();
@@ -42,6 +42,9 @@ pub fn check(world: &World, sent: &[Sent]) {
     quiet(world);
     let dead = dead_letters(world);
     assert!(dead.is_empty(), "dead letters:\n{}", dead.join("\n"));
+    let gaps = "wal_sidecar_replication_sequence_gaps_total";
+    let lost: f64 = world.regions.iter().map(|one| one.metric(gaps)).sum();
+    assert_eq!(lost, 0.0, "acknowledged records are missing");
 }
 
 /// Waits until nothing is left to be applied.

@@ -13,7 +13,13 @@ use super::support::{Cluster, Redis, RedisOptions, Sidecar, SidecarOptions};
 use super::verdict::NOT_APPLIED;
 
 /// Where snapshots and a writer's records are in different partitions.
-const PARTITIONS: i32 = 4;
+pub const PARTITIONS: i32 = 4;
+
+/// What is logged of a topic that was deleted and made again.
+const MADE_AGAIN: [&str; 2] = [
+    "a journal was begun anew",
+    "a topic ends before what was applied of it",
+];
 
 /// Sidecars of a region whose journal is a topic.
 const SIDECARS: usize = 2;
@@ -125,6 +131,11 @@ impl World {
 
     /// The same with given datastores.
     pub fn local_with(redis: Vec<Redis>, sidecars: usize) -> World {
+        World::local_of(redis.into_iter().map(|one| (one, "")).collect(), sidecars)
+    }
+
+    /// The same, each with further lines of its namespace's table.
+    pub fn local_of(redis: Vec<(Redis, &str)>, sidecars: usize) -> World {
         let passing = Passing::start();
         let ports: Vec<Vec<u16>> = redis
             .iter()
@@ -132,7 +143,7 @@ impl World {
             .collect();
         let names = names(redis.len());
         let mut regions = Vec::new();
-        for (index, redis) in redis.into_iter().enumerate() {
+        for (index, (redis, namespace)) in redis.into_iter().enumerate() {
             let (mut lines, mut own_lines) = (Vec::new(), Vec::new());
             let mut started = Vec::new();
             for own in &ports[index] {
@@ -158,6 +169,7 @@ impl World {
                 let mut options = SidecarOptions::new(&redis)
                     .region(&names[index], &["proxy", "replicator"])
                     .journal(&format!("serve = \"127.0.0.1:{own}\""))
+                    .namespace(namespace)
                     .expect_error(NOT_APPLIED);
                 options.tables = tables;
                 started.push(Sidecar::with(options));
@@ -184,8 +196,18 @@ impl World {
         World::kafka_of(kafka, count, replicas)
     }
 
+    /// The same; what clients write is on this disk first, and shipped.
+    pub fn spool(kafka: Cluster, count: usize) -> World {
+        let replicas = kafka.brokers().min(3);
+        World::kafka_with(kafka, count, replicas, "spool")
+    }
+
     /// The same; each partition of the topics is on so many brokers.
     pub fn kafka_of(kafka: Cluster, count: usize, replicas: usize) -> World {
+        World::kafka_with(kafka, count, replicas, "kafka")
+    }
+
+    fn kafka_with(kafka: Cluster, count: usize, replicas: usize, backend: &str) -> World {
         let names = names(count);
         for name in &names {
             let in_sync = replicas.div_ceil(2).to_string();
@@ -197,9 +219,11 @@ impl World {
             let options = |role| {
                 SidecarOptions::new(&redis)
                     .region(name, &[role])
-                    .backend("kafka")
+                    .backend(backend)
                     .journal(&format!("brokers = {:?}", kafka.bootstrap()))
                     .expect_error(NOT_APPLIED)
+                    .expect_error(MADE_AGAIN[0])
+                    .expect_error(MADE_AGAIN[1])
             };
             let tables = |other: &String| {
                 format!(

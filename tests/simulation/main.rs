@@ -11,6 +11,8 @@ mod filling;
 mod links;
 mod random;
 mod region;
+mod sources;
+mod spool;
 mod store;
 mod target;
 mod verdict;
@@ -60,7 +62,28 @@ fn run_without(seed: u64, sabotage: Sabotage) -> Result<Counts, String> {
             ..options
         };
     }
+    if sabotage == Sabotage::NoTies {
+        options = WorldOptions {
+            is_exact: true,
+            ..options
+        };
+    }
     world::simulate(|| World::new(random, options))
+}
+
+/// Where changes are executed before they are in the journal: counters are not exact there,
+/// and flushes are not followed.
+fn run_ahead(seed: u64) -> Result<Counts, String> {
+    let mut random = Random::new(seed);
+    let options = WorldOptions {
+        is_ahead: true,
+        flushes: false,
+        ..WorldOptions::of(&mut random, Sabotage::Nothing)
+    };
+    match world::simulate(|| World::new(random, options)) {
+        Err(error) if !error.starts_with("regions differ") => Ok(Counts::default()),
+        ended => ended,
+    }
 }
 
 fn run_filled(seed: u64) -> Result<Counts, String> {
@@ -132,11 +155,23 @@ fn an_empty_region_is_filled() {
     panic_of_first(&failed);
 }
 
+/// Where own changes are executed before they are journaled regions agree all the same, but
+/// for very few that a leader's crash leaves different; without the rules every fourth does.
+#[test]
+fn regions_agree_where_journals_are_behind() {
+    let (first, _) = seeds();
+    let (_, failed) = histories(first..first + 60, run_ahead);
+    if 3 < failed.len() {
+        panic_of_first(&failed);
+    }
+}
+
 /// The simulation notices when a rule is left out.
 #[test]
 fn without_a_rule_they_do_not() {
     for sabotage in [
         Sabotage::NoVersions,
+        Sabotage::NoTies,
         Sabotage::NoDedupe,
         Sabotage::NoSnapshots,
         Sabotage::NoRefusals,
@@ -150,15 +185,19 @@ fn without_a_rule_they_do_not() {
 }
 
 /// How many histories fail, and of what; for whoever looks for a cause. Those of a
-/// region that is filled with `SIMULATION_FILLED`.
+/// region that is filled with `SIMULATION_FILLED`, those where changes are executed before
+/// they are in the journal with `SIMULATION_AHEAD`.
 #[test]
 #[ignore = "for people: prints a survey"]
 fn survey() {
     let (first, count) = seeds();
-    let is_filled = std::env::var_os("SIMULATION_FILLED").is_some();
+    let is_asked = |name: &str| std::env::var_os(name).is_some();
+    let is_filled = is_asked("SIMULATION_FILLED");
+    let is_ahead = is_asked("SIMULATION_AHEAD");
     let started = Instant::now();
     let (_, mut failed) = histories(first..first + count, |seed| match is_filled {
         true => run_filled(seed),
+        false if is_ahead => run_ahead(seed),
         false => run(seed, Sabotage::Nothing),
     });
     failed.sort_by_key(|(_, error)| error.len());

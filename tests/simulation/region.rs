@@ -9,6 +9,7 @@ use wal_sidecar::journal::{Appender, Completion};
 use wal_sidecar::mutation::{MutationParts, Outcome, RecordBatch, Way, Writer, WriterOptions, v1};
 
 use super::random::Random;
+use super::spool::Spool;
 use super::store::{Reply, Store};
 
 /// What is known of a command that a client sent.
@@ -30,6 +31,8 @@ pub struct Sent {
 pub struct Sidecar {
     pub writer: Writer,
     pub appender: Appender,
+    /// Where it does not wait for the journal.
+    pub spool: Option<Spool>,
     pub store: Rc<RefCell<Store>>,
     pub random: Random,
     /// How far the clock is off, in milliseconds, plus 1000.
@@ -58,6 +61,7 @@ impl Sidecar {
                 writer: random.next(),
             }),
             appender,
+            spool: None,
             store,
             skew: 998 + random.below(5),
             freezes: 0,
@@ -74,10 +78,18 @@ impl Sidecar {
     async fn append(&mut self, batch: RecordBatch) {
         self.writer.acknowledge(0);
         let last = self.writer.last_sequence();
+        self.submit(batch).await;
+        self.writer.acknowledge(last);
+    }
+
+    async fn submit(&mut self, batch: RecordBatch) {
+        if let Some(spool) = &mut self.spool {
+            spool.submit(batch);
+            return;
+        }
         self.appender.submit(batch);
         let mut completions: Vec<Completion> = Vec::new();
         std::future::poll_fn(|cx| self.appender.poll_completions(cx, &mut completions)).await;
-        self.writer.acknowledge(last);
     }
 
     /// Sends a few commands, one after another or overlapping. A crash may end
@@ -179,9 +191,7 @@ impl Sidecar {
         }
         if let Some(copy) = copy {
             // As a producer whose acknowledgement was lost.
-            self.appender.submit(copy);
-            let mut completions: Vec<Completion> = Vec::new();
-            std::future::poll_fn(|cx| self.appender.poll_completions(cx, &mut completions)).await;
+            self.submit(copy).await;
         }
     }
 

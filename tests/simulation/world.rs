@@ -21,6 +21,7 @@ use super::filling;
 use super::links::partitions;
 use super::random::Random;
 use super::region::{HEARTBEAT, Sent, Sidecar};
+use super::spool::Spool;
 use super::store::Store;
 use super::target::SimulatedTarget;
 use super::verdict::told_key;
@@ -47,6 +48,10 @@ pub struct WorldOptions {
     /// A link is down for as long as clients write, or hardly passes anything, longer
     /// than who takes over waits for it.
     pub is_late_link: bool,
+    /// Changes are executed before they are in the journal.
+    pub is_ahead: bool,
+    /// All clocks are the same.
+    pub is_exact: bool,
     /// Each sidecar has a journal of its own, as those in files are, and they read each
     /// other's.
     pub is_split: bool,
@@ -80,6 +85,8 @@ impl WorldOptions {
             freezes,
             is_late_link,
             is_split,
+            is_ahead: false,
+            is_exact: false,
         }
     }
 }
@@ -261,7 +268,9 @@ impl World {
         }
         while Instant::now() < end {
             tokio::time::sleep(self.random.micros(60_000)).await;
-            if self.options.crashes && self.random.permille(200) {
+            // What a dead one has done and not journaled nobody hears of.
+            let may_crash = self.options.crashes && !self.options.is_ahead;
+            if may_crash && self.random.permille(200) {
                 let victim = self.random.below(sidecars.len() as u64) as usize;
                 sidecars[victim].abort();
                 self.counts.borrow_mut().crashes += 1;
@@ -323,7 +332,7 @@ impl World {
         let (sabotage, failures) = (self.options.sabotage, self.options.failures);
         let (crashes, is_filled) = (self.options.crashes, self.options.is_filled);
         let (is_late_link, is_split) = (self.options.is_late_link, self.options.is_split);
-        let freezes = self.options.freezes;
+        let (freezes, is_ahead) = (self.options.freezes, self.options.is_ahead);
         let quiet = Rc::clone(&self.quiet);
         let counts = Rc::clone(&self.counts);
         tokio::task::spawn_local(async move {
@@ -371,6 +380,7 @@ impl World {
                     conflict_values: false,
                     key_versions_max: 100_000,
                     writer: random.next(),
+                    is_ahead,
                     sabotage,
                 };
                 let now = Rc::clone(&now_us);
@@ -430,6 +440,13 @@ impl World {
         let quiet = Rc::clone(&self.quiet);
         let flushes = self.options.flushes;
         sidecar.freezes = 4 * u64::from(self.options.freezes);
+        if self.options.is_exact {
+            sidecar.skew = 1000;
+        }
+        if self.options.is_ahead {
+            let appender = Journal::Memory(Arc::clone(journal)).appender();
+            sidecar.spool = Some(Spool::new(random.fork(), appender));
+        }
         tokio::task::spawn_local(async move {
             while !quiet.get() {
                 let count = 1 + random.below(3);
@@ -455,6 +472,9 @@ impl World {
             for _ in 0..3 {
                 tokio::time::sleep(HEARTBEAT).await;
                 sidecar.heartbeat().await;
+            }
+            if let Some(spool) = sidecar.spool.take() {
+                spool.finish().await;
             }
         })
     }

@@ -36,6 +36,8 @@ pub struct Line {
     address: SocketAddr,
     state: watch::Sender<State>,
     connections: Arc<AtomicU64>,
+    /// From the target to clients, over all connections.
+    bytes: Arc<AtomicU64>,
     /// Each connection is cut after a random number of bytes below this.
     budget: Arc<Mutex<Option<(Random, usize)>>>,
     task: JoinHandle<()>,
@@ -55,7 +57,9 @@ impl Line {
         });
         let connections = Arc::<AtomicU64>::default();
         let budget = Arc::<Mutex<Option<(Random, usize)>>>::default();
+        let bytes = Arc::<AtomicU64>::default();
         let counts = (Arc::clone(&connections), Arc::clone(&budget));
+        let counted = Arc::clone(&bytes);
         let task = tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else {
@@ -66,13 +70,15 @@ impl Line {
                     None => u64::MAX,
                     Some((random, below)) => 1 + random.below(*below) as u64,
                 };
-                tokio::spawn(connection(client, told.clone(), budget));
+                let counted = Arc::clone(&counted);
+                tokio::spawn(connection(client, told.clone(), budget, counted));
             }
         });
         Line {
             address,
             state,
             connections,
+            bytes,
             budget,
             task,
         }
@@ -107,6 +113,11 @@ impl Line {
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::SeqCst)
     }
+
+    /// How many bytes have come from the target so far, over all connections.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Line {
@@ -116,7 +127,12 @@ impl Drop for Line {
     }
 }
 
-async fn connection(client: TcpStream, state: watch::Receiver<State>, budget: u64) {
+async fn connection(
+    client: TcpStream,
+    state: watch::Receiver<State>,
+    budget: u64,
+    counted: Arc<AtomicU64>,
+) {
     let target = state.borrow().target;
     let Ok(server) = TcpStream::connect(target).await else {
         return;
@@ -127,8 +143,8 @@ async fn connection(client: TcpStream, state: watch::Receiver<State>, budget: u6
     let (server_in, server_out) = server.into_split();
     // Whichever ends first ends the other: both sides are cut.
     tokio::select! {
-        () = copy(client_in, server_out, state.clone(), u64::MAX) => {}
-        () = copy(server_in, client_out, state, budget) => {}
+        () = copy(client_in, server_out, state.clone(), u64::MAX, None) => {}
+        () = copy(server_in, client_out, state, budget, Some(&*counted)) => {}
     }
 }
 
@@ -137,6 +153,7 @@ async fn copy(
     mut to: impl AsyncWrite + Unpin,
     mut state: watch::Receiver<State>,
     mut budget: u64,
+    counted: Option<&AtomicU64>,
 ) {
     let generation = state.borrow_and_update().generation;
     let mut buffer = vec![0; 16 << 10];
@@ -155,6 +172,9 @@ async fn copy(
         let Ok(read @ 1..) = read else { return };
         let passed = (read as u64).min(budget) as usize;
         budget -= passed as u64;
+        if let Some(counted) = counted {
+            counted.fetch_add(passed as u64, Ordering::SeqCst);
+        }
         let piece = match manner {
             Manner::Trickle => 1,
             Manner::Pass | Manner::Stall => passed.max(1),

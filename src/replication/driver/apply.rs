@@ -20,8 +20,7 @@ impl<T: Target> Driver<T> {
     /// Those that come next when so many places of each inlet's queue are done.
     fn choose_after(&self, done: &[usize]) -> Vec<Chosen> {
         let count = self.inlets.len();
-        let limit =
-            (self.now_ms() + self.options.clock_skew_max.as_millis() as u64) << COUNTER_BITS;
+        let limit = self.clock_max();
         let mut chosen = Vec::new();
         let mut bytes = 0;
         let share = (self.batch / count.max(1)).max(1);
@@ -52,14 +51,34 @@ impl<T: Target> Driver<T> {
     }
 
     pub(super) async fn apply(&mut self, chosen: Vec<Chosen>) -> Result<(), TargetError> {
-        if !self.flush(&chosen).await? {
-            return Ok(());
+        let racing = match self.prepare(&chosen).await {
+            Ok(Some(racing)) => racing,
+            Ok(None) => return Ok(()),
+            Err(TargetError::Refused(reason)) => return self.narrow(&chosen, &reason).await,
+            Err(error) => return Err(error),
+        };
+        self.engine.begin();
+        let committed = self.decide_and_commit(chosen, racing).await;
+        if !matches!(committed, Ok(Committed::Done(_))) {
+            self.engine.rollback();
         }
-        let mut keys = self.keys_of(&chosen);
+        committed.map(|_| ())
+    }
+
+    /// Has the keys of what was chosen watched, but for those that race, which are
+    /// returned; none where it is not to be applied now.
+    async fn prepare(
+        &mut self,
+        chosen: &[Chosen],
+    ) -> Result<Option<Vec<DatabaseKey>>, TargetError> {
+        if !self.flush(chosen).await? {
+            return Ok(None);
+        }
+        let mut keys = self.keys_of(chosen);
         let racing = match self.options.races_max <= self.races {
             true => {
                 let is_stuck = STUCK * self.options.races_max <= self.races;
-                let values = self.keys_of_values(&chosen);
+                let values = self.keys_of_values(chosen);
                 let held = if is_stuck { &[] } else { &values[..] };
                 self.engine.take_racing(&mut keys, held)
             }
@@ -67,12 +86,19 @@ impl<T: Target> Driver<T> {
         };
         self.target.watch(&keys).await?;
         self.catch_up().await;
-        self.engine.begin();
-        let committed = self.decide_and_commit(chosen, racing).await;
-        if !matches!(committed, Ok(Committed::Done(_))) {
-            self.engine.rollback();
+        Ok(Some(racing))
+    }
+
+    /// One of several changes has keys that the datastore refuses to watch: they are
+    /// tried one by one, and the one it is is not applied.
+    async fn narrow(&mut self, chosen: &[Chosen], reason: &str) -> Result<(), TargetError> {
+        match chosen {
+            [one] => self.bury_change(one, reason).await,
+            _ => {
+                self.batch = 1;
+                Ok(())
+            }
         }
-        committed.map(|_| ())
     }
 
     pub(super) async fn decide_and_commit(
@@ -228,6 +254,10 @@ impl<T: Target> Driver<T> {
             .map(|one| (one.command.database, one.key.clone()))
             .collect();
         let watched = self.target.watch(&keys).await;
+        if let Err(TargetError::Refused(reason)) = &watched {
+            self.give_up_again(&again, reason);
+            return Ok(true);
+        }
         if watched.is_ok() {
             self.catch_up().await;
         }
@@ -240,6 +270,12 @@ impl<T: Target> Driver<T> {
             Ok(()) => self.target.commit(&commands, &[]).await,
             Err(error) => Err(error.clone()),
         };
+        if let Ok(Committed::Refused(_, reason)) = &committed {
+            self.give_up_again(&ready, reason);
+            late.into_iter()
+                .for_each(|one| self.engine.again_later(one));
+            return Ok(true);
+        }
         if !matches!(committed, Ok(Committed::Done(_))) {
             late.extend(ready);
         }
@@ -247,5 +283,19 @@ impl<T: Target> Driver<T> {
             self.engine.again_later(one);
         }
         committed.map(|_| true)
+    }
+
+    /// What was applied once can't be made again: what its keys hold counts.
+    fn give_up_again(&mut self, again: &[Again], reason: &str) {
+        tracing::warn!(
+            namespace = self.options.namespace,
+            changes = again.len(),
+            reason,
+            "changes can't be made again; their keys' values are told"
+        );
+        for one in again {
+            self.engine
+                .tell_surely(one.command.database, &one.key, Reason::Conflict);
+        }
     }
 }

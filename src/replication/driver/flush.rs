@@ -148,7 +148,7 @@ impl<T: Target> Driver<T> {
             match self.target.commit(&commands, &[]).await? {
                 Committed::Done(_) => break,
                 Committed::Raced => self.metrics.races.increment(1),
-                Committed::Refused(_, reason) => return Err(TargetError::Busy(reason)),
+                Committed::Refused(_, reason) => return Err(TargetError::Refused(reason)),
             }
         }
         for (database, key) in keys {

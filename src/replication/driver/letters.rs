@@ -1,12 +1,13 @@
 //! What is not applied, and what is tried again.
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::super::engine::{Body, Change, Command, Reason};
 use super::super::letters::Decision;
 use super::super::target::{Committed, Target, TargetError};
 use super::super::version::{Partition, Version};
-use super::{Chosen, Driver};
+use super::{Chosen, Driver, HOUSEKEEPING};
 use crate::mutation::v1::{self, outcome, record};
 
 /// Why a change that lost a conflict was not applied.
@@ -104,7 +105,7 @@ impl<T: Target> Driver<T> {
     pub(super) async fn keep_conflicts(&mut self, letters: &[v1::Letter]) {
         if let Some(conflicts) = &mut self.conflicts
             && !letters.is_empty()
-            && let Err(error) = conflicts.add(letters).await
+            && let Err(error) = conflicts.add_soon(letters).await
         {
             tracing::warn!(error, "conflicts could not be kept");
         }
@@ -133,6 +134,19 @@ impl<T: Target> Driver<T> {
             hlc: version.hlc,
             writer: version.writer,
             keys,
+        }
+    }
+
+    /// How many wait for somebody, while another replicator leads.
+    pub(super) fn count_letters(&mut self) {
+        let now = Instant::now();
+        if self.timers.housekeeping <= now
+            && let Some(letters) = &self.letters
+        {
+            self.timers.housekeeping = now + HOUSEKEEPING;
+            if let Ok((open, _)) = letters.pending() {
+                self.metrics.pending_letters.set(open as f64);
+            }
         }
     }
 
@@ -173,7 +187,13 @@ impl<T: Target> Driver<T> {
         let mut keys = Vec::new();
         self.engine
             .each_key(&change, |database, key| keys.push((database, key)));
-        self.target.watch(&keys).await?;
+        match self.target.watch(&keys).await {
+            Err(TargetError::Refused(reason)) => {
+                self.said_no(letter, &reason);
+                return Ok(false);
+            }
+            watched => watched?,
+        }
         self.catch_up().await;
         self.engine.begin();
         let mut decision = self.engine.decide(&change);
@@ -199,12 +219,16 @@ impl<T: Target> Driver<T> {
             }
             Ok(failed) => {
                 self.engine.rollback();
-                tracing::warn!(
-                    source = letter.source,
-                    offset = letter.offset,
-                    ?failed,
-                    "a dead letter was tried again, without success"
-                );
+                let reason = match failed {
+                    Committed::Refused(_, reason) => reason,
+                    Committed::Done(refused) => refused
+                        .into_iter()
+                        .map(|one| one.1)
+                        .next()
+                        .unwrap_or_default(),
+                    Committed::Raced => "its keys are being changed".to_owned(),
+                };
+                self.said_no(letter, &reason);
                 Ok(false)
             }
             Err(error) => {
@@ -212,6 +236,16 @@ impl<T: Target> Driver<T> {
                 Err(error)
             }
         }
+    }
+
+    fn said_no(&self, letter: &v1::Letter, reason: &str) {
+        tracing::warn!(
+            namespace = self.options.namespace,
+            source = letter.source,
+            offset = letter.offset,
+            reason,
+            "a dead letter was tried again, without success"
+        );
     }
 
     fn change_of(&self, letter: &v1::Letter) -> Option<Change> {

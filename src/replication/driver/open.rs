@@ -80,6 +80,7 @@ impl<T: Target> Driver<T> {
                 self.closed.push(Closed {
                     partition: Partition { region, number },
                     applied: checkpoint.applied,
+                    hlc: checkpoint.hlc,
                 });
             }
         }
@@ -297,7 +298,7 @@ async fn open_source(
     send: mpsc::UnboundedSender<Opened>,
     notify: Rc<Notify>,
 ) {
-    let partitions = source.origin.partitions().await;
+    let partitions = source.origin.partitions(&source.name).await;
     let left = Rc::new(Cell::new(partitions.len()));
     let permits = Rc::new(Semaphore::new(ASKED_MAX));
     let mut asked = JoinSet::new();
@@ -310,6 +311,13 @@ async fn open_source(
             // What was applied before is read again for what is known of its keys.
             let from = source.origin.find(partition, since, &permits).await;
             let checkpoint = match checkpoint {
+                Some(checkpoint) if !is_own => {
+                    let end = source.origin.end_of_topic(partition, &permits).await;
+                    match end.is_some_and(|end| end < checkpoint.applied) {
+                        true => begun_anew(&source, partition, &checkpoint, &permits).await,
+                        false => checkpoint,
+                    }
+                }
                 Some(checkpoint) => checkpoint,
                 // Of the own region nothing is applied.
                 None if is_own => Checkpoint {
@@ -339,6 +347,30 @@ async fn open_source(
         });
     }
     while asked.join_next().await.is_some() {}
+}
+
+/// A topic ends before what was applied of it: it was deleted and made again, or has lost
+/// its end. It is gone on with what is newer.
+async fn begun_anew(
+    source: &Source,
+    partition: u32,
+    checkpoint: &Checkpoint,
+    permits: &Semaphore,
+) -> Checkpoint {
+    let from = source.origin.find(partition, checkpoint.hlc, permits).await;
+    tracing::error!(
+        source = source.name,
+        partition,
+        applied = checkpoint.applied,
+        from,
+        "a topic ends before what was applied of it: it was made again, or has lost its end; what \
+         was not applied of the old one is lost"
+    );
+    Checkpoint {
+        applied: from,
+        resume: from,
+        ..checkpoint.clone()
+    }
 }
 
 /// Where a reading begins.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::engine::Due;
 use super::super::target::{DatabaseKey, Target, TargetError};
 use super::{APPEND_PAUSE, Driver};
 use crate::journal::AppendError;
@@ -46,12 +47,20 @@ impl<T: Target> Driver<T> {
             .collect();
         let values = match self.target.read(&keys).await {
             Ok(values) => values,
+            Err(TargetError::Refused(reason)) => {
+                self.narrow_due(due, &reason);
+                return Ok(true);
+            }
             Err(error) => {
                 due.into_iter()
                     .for_each(|one| self.engine.put_back(one, Duration::ZERO));
                 return Err(error);
             }
         };
+        self.engine.now = self.started.elapsed();
+        for (database, key) in &keys {
+            self.engine.touch_told(*database, key);
+        }
         let applied = self.included();
         // All that had been executed when the values were read is known after this.
         self.catch_up().await;
@@ -111,6 +120,27 @@ impl<T: Target> Driver<T> {
             self.engine.put_back(one, delay);
         }
         Ok(true)
+    }
+
+    /// The datastore refuses to give one of several values: they are asked for one by
+    /// one, and the one it is again after a while.
+    fn narrow_due(&mut self, due: Vec<Due>, reason: &str) {
+        let delay = match &due[..] {
+            [one] => {
+                tracing::warn!(
+                    namespace = self.options.namespace, key = %one.key.escape_ascii(), reason,
+                    "a key's value can't be read, so that other regions are not told; trying \
+                     again in a minute"
+                );
+                REFUSED_PAUSE
+            }
+            _ => {
+                self.told_at_once = 1;
+                Duration::ZERO
+            }
+        };
+        due.into_iter()
+            .for_each(|one| self.engine.put_back(one, delay));
     }
 
     /// Writes how far other regions' journals are applied, if that has changed.

@@ -101,6 +101,42 @@ impl<T: Target> Driver<T> {
         }
     }
 
+    /// What has a later clock waits until its time has come.
+    pub(super) fn clock_max(&self) -> u64 {
+        (self.now_ms() + self.options.clock_skew_max.as_millis() as u64) << COUNTER_BITS
+    }
+
+    /// Tells of a source that its changes wait as their clocks are too far ahead; once,
+    /// until nothing that was read of it is.
+    fn tell_held(&mut self) {
+        let (clock_max, now_ms) = (self.clock_max(), self.now_ms());
+        for at in 0..self.inlets.len() {
+            let (feed, inlet, _) = &mut self.inlets[at];
+            inlet.is_held &= clock_max < feed.newest_hlc;
+            if inlet.is_held || feed.newest_hlc <= clock_max {
+                continue;
+            }
+            let waiting = inlet.queue.iter().filter(|one| one.change.is_some());
+            let mut clocks = waiting.map(|one| one.hlc);
+            let Some(hlc) = clocks.find(|hlc| clock_max < *hlc) else {
+                continue;
+            };
+            let source = feed.name.clone();
+            let mut all = self.inlets.iter();
+            let is_told = all.any(|(feed, inlet, _)| inlet.is_held && feed.name == source);
+            self.inlets[at].1.is_held = true;
+            if !is_told {
+                tracing::warn!(
+                    namespace = self.options.namespace,
+                    source,
+                    ahead_ms = milliseconds(hlc).saturating_sub(now_ms),
+                    "the clock of a source is ahead by more than clock_skew_max; its changes \
+                     wait until their time has come"
+                );
+            }
+        }
+    }
+
     /// Of each source, all partitions together.
     pub(super) fn measure(&mut self) {
         let now = Instant::now();
@@ -108,17 +144,28 @@ impl<T: Target> Driver<T> {
             return;
         }
         self.timers.measure = now + MEASURE;
+        self.tell_held();
+        feed::hear_ends(self.inlets.iter().map(|(feed, _, _)| feed));
         let now_ms = self.now_ms();
         let mut sources: HashMap<&str, Measured> = HashMap::new();
         for (feed, inlet, _) in &self.inlets {
             let source = sources.entry(&feed.name).or_default();
-            let hlc_ms = milliseconds(inlet.hlc());
-            if hlc_ms > 0 {
-                source.lag_ms = source.lag_ms.max(now_ms.saturating_sub(hlc_ms));
-                source.skew_ms = source.skew_ms.max(hlc_ms.saturating_sub(now_ms));
-            }
-            source.records += inlet.queue.len();
+            source.note_clock(inlet.hlc(), now_ms);
+            source.records += feed.end_heard().saturating_sub(inlet.cleared());
             source.is_down |= feed.problem().is_some();
+        }
+        // Of partitions that can't be read yet it is known how far they are applied.
+        for source in &self.options.sources {
+            if source.region == self.options.region || self.is_open(source) {
+                continue;
+            }
+            let found = sources.entry(&source.name).or_default();
+            found.is_down = true;
+            let region = self.region(&source.region);
+            let closed = self.closed.iter();
+            for closed in closed.filter(|one| one.partition.region == region) {
+                found.note_clock(closed.hlc, now_ms);
+            }
         }
         // Other journals of the own region.
         let own = self.own.iter();
@@ -134,12 +181,20 @@ impl<T: Target> Driver<T> {
         }
     }
 
-    /// Who stands by is not behind.
+    /// Whether all partitions of a source of another region are read.
+    fn is_open(&self, source: &Source) -> bool {
+        let unopened = self.unopened.get(&source.region);
+        let is_whole = unopened.is_none_or(|count| *count == 0);
+        let mut read = self.inlets.iter().filter(|one| one.0.name == source.name);
+        // Others of the region are perhaps not.
+        read.next().is_some_and(|one| is_whole || one.1.is_alone)
+    }
+
+    /// Who stands by is not behind, and can't say of any source that it is read.
     pub(super) fn measure_nothing(&self) {
         for source in &self.options.sources {
             let metrics = self.metrics.source(&source.name);
-            metrics.up.set(1.0);
-            for gauge in [metrics.lag, metrics.skew, metrics.lag_records] {
+            for gauge in [metrics.up, metrics.lag, metrics.skew, metrics.lag_records] {
                 gauge.set(0.0);
             }
         }
@@ -151,6 +206,18 @@ impl<T: Target> Driver<T> {
 struct Measured {
     lag_ms: u64,
     skew_ms: u64,
-    records: usize,
+    records: u64,
     is_down: bool,
+}
+
+impl Measured {
+    /// Takes account of the oldest record of a partition that is not applied, or the
+    /// last one that is; 0 where there was none.
+    fn note_clock(&mut self, hlc: u64, now_ms: u64) {
+        let hlc_ms = milliseconds(hlc);
+        if hlc_ms > 0 {
+            self.lag_ms = self.lag_ms.max(now_ms.saturating_sub(hlc_ms));
+            self.skew_ms = self.skew_ms.max(hlc_ms.saturating_sub(now_ms));
+        }
+    }
 }

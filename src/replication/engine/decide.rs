@@ -4,10 +4,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, commutes};
-use super::super::policy::Mode;
 use super::super::version::{Place, Version};
 use super::{Again, COUNTED_MAX, Counted, Engine, Reason, Sabotage};
-use crate::mutation::clock::milliseconds;
 use crate::mutation::operation::{self, Kind, Operation, Operations};
 use crate::mutation::v1;
 
@@ -63,6 +61,8 @@ enum Verdict {
     /// And once more, when what is under way is settled.
     Twice,
     Older,
+    /// And what is newer was done by clients of the own region who did not know it.
+    Outdone,
     Lost,
 }
 
@@ -81,19 +81,7 @@ impl Engine {
                     self.decide_by_policy(change, database, arguments, &mut decision);
                 }
             }
-            Body::Snapshot(snapshot) => {
-                match self.kept(&snapshot.key, change, || snapshot.expires_at) {
-                    Mode::Value => self.decide_snapshot(change, snapshot, &mut decision),
-                    Mode::Invalidate => {
-                        let absent = v1::Snapshot {
-                            value: None,
-                            ..snapshot.clone()
-                        };
-                        self.decide_snapshot(change, &absent, &mut decision);
-                    }
-                    Mode::Off => {}
-                }
-            }
+            Body::Snapshot(snapshot) => self.decide_value(change, snapshot, &mut decision),
         }
         decision
     }
@@ -159,66 +147,7 @@ impl Engine {
         }
     }
 
-    /// How a key's change is replicated; a value that does not live long enough
-    /// is not. `expires_at` is milliseconds since the Unix epoch, 0 for never.
-    pub(super) fn kept(&self, key: &[u8], change: &Change, expires_at: impl Fn() -> i64) -> Mode {
-        let policy = self.policy.load().of(key);
-        if policy.mode == Mode::Value && !policy.ttl_min.is_zero() {
-            let made = milliseconds(change.version.hlc.max(change.version.snapshot)) as i64;
-            let at = expires_at();
-            if at != 0 && at < made.saturating_add(policy.ttl_min.as_millis() as i64) {
-                return Mode::Off;
-            }
-        }
-        policy.mode
-    }
-
-    fn decide_by_policy(
-        &mut self,
-        change: &Change,
-        database: u32,
-        arguments: &[Bytes],
-        decision: &mut Decision,
-    ) {
-        if self.policy.load().is_plain() {
-            return self.decide_command(change, database, arguments, decision);
-        }
-        let operations = self.operations_of(arguments);
-        let expires = || expires_at(self.store, arguments);
-        let modes: SmallVec<[Mode; 4]> = operations
-            .all
-            .iter()
-            .filter(|one| one.kind != Kind::Flush)
-            .map(|one| self.kept(one.key, change, expires))
-            .collect();
-        let strictest = modes.iter().max().copied().unwrap_or(Mode::Value);
-        if operations.can_be_cut() && modes.iter().any(|mode| *mode != strictest) {
-            for index in 0..modes.len() {
-                let part = operations.cut(arguments, |other| other == index);
-                self.decide_by_policy(change, database, &part, decision);
-            }
-            return;
-        }
-        match strictest {
-            Mode::Off => {}
-            Mode::Value => self.decide_command(change, database, arguments, decision),
-            Mode::Invalidate => {
-                let name = match self.store {
-                    v1::Store::Memcached => &b"delete"[..],
-                    _ => b"UNLINK",
-                };
-                let mut delete = vec![Bytes::from_static(name)];
-                for operation in &operations.all {
-                    if !delete[1..].iter().any(|key| *key == operation.key) {
-                        delete.push(slice_of(arguments, operation.key));
-                    }
-                }
-                self.decide_command(change, database, &delete, decision);
-            }
-        }
-    }
-
-    fn decide_command(
+    pub(super) fn decide_command(
         &mut self,
         change: &Change,
         database: u32,
@@ -241,10 +170,10 @@ impl Engine {
             .map(|operation| self.judge(change, database, operation))
             .collect();
         let applies = |verdict: &Verdict| matches!(verdict, Verdict::Apply | Verdict::Twice);
-        let is_older = |verdict: &&Verdict| **verdict == Verdict::Older;
+        let is_older = |verdict: &&Verdict| matches!(verdict, Verdict::Older | Verdict::Outdone);
         decision.older += verdicts.iter().filter(is_older).count() as u64;
         for (operation, verdict) in operations.all.iter().zip(&verdicts) {
-            if *verdict == Verdict::Lost {
+            if matches!(verdict, Verdict::Lost | Verdict::Outdone) {
                 decision.lost.push(slice_of(arguments, operation.key));
             }
         }
@@ -300,6 +229,7 @@ impl Engine {
             self.count(id, change.place, change.version, operation.delta);
         }
         self.fresh.insert(id);
+        self.touch_applied(id, Some(operation));
         self.remember(change.place, change.version, database, arguments, operation);
         if verdict == Verdict::Twice {
             let key = slice_of(arguments, operation.key);
@@ -342,10 +272,14 @@ impl Engine {
 
     fn judge(&mut self, change: &Change, database: u32, operation: &Operation<'_>) -> Verdict {
         let Operation { kind, key, .. } = *operation;
-        let version = change.version;
-        if self.sabotage == Sabotage::NoVersions {
-            return Verdict::Apply;
-        }
+        let version = match self.sabotage {
+            Sabotage::NoVersions => return Verdict::Apply,
+            Sabotage::NoTies => Version {
+                writer: u64::MAX,
+                ..change.version
+            },
+            _ => change.version,
+        };
         if version < self.flushed(database) {
             return Verdict::Older;
         }
@@ -358,7 +292,10 @@ impl Engine {
         let state = self.keys.entry(id).or_default();
         let is_older = version < state.overwritten;
         if version < state.written {
-            return Verdict::Older;
+            return match state.is_written_by_own() && !self.is_repeated {
+                true => Verdict::Outdone,
+                false => Verdict::Older,
+            };
         }
         let newer = state.newer_than(change.place.partition, version);
         // Others have made the change that was refused here, which is newer.
@@ -393,7 +330,10 @@ impl Engine {
                 if !commutes(kind, newer.own) {
                     self.conflict(database, &Bytes::copy_from_slice(key), change);
                 }
-                return Verdict::Older;
+                return match newer.own != 0 && !self.is_repeated {
+                    true => Verdict::Outdone,
+                    false => Verdict::Older,
+                };
             }
             if kind == Kind::Element && version < known.counted {
                 verdict = Verdict::Lost;
@@ -466,29 +406,6 @@ impl Engine {
         let included = self.included.get(&id);
         included.is_none_or(|included| included.covers(place))
     }
-}
-
-/// When the value expires that a command sets, in milliseconds since the Unix
-/// epoch; 0 for never, or not known.
-pub(super) fn expires_at(store: v1::Store, arguments: &[Bytes]) -> i64 {
-    let number = |index: usize| {
-        let digits = std::str::from_utf8(arguments.get(index)?).ok()?;
-        digits.parse::<i64>().ok()
-    };
-    let name = arguments.first().map_or(&[][..], |name| &name[..]);
-    let at = match store {
-        v1::Store::Memcached if name == b"set" => number(3).map(|seconds| seconds * 1000),
-        v1::Store::Memcached => None,
-        _ if name.eq_ignore_ascii_case(b"SET") => {
-            let option = arguments
-                .get(3)
-                .filter(|one| one.eq_ignore_ascii_case(b"PXAT"));
-            option.and_then(|_| number(4))
-        }
-        _ if name.eq_ignore_ascii_case(b"RESTORE") => number(2),
-        _ => None,
-    };
-    at.unwrap_or(0)
 }
 
 /// The commands of a change that begins in a database, but for its SELECTs, each

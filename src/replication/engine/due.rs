@@ -34,14 +34,16 @@ impl Engine {
         delay: Duration,
         cause: Option<Place>,
     ) {
-        let is_replicated = self.policy.load().of(key).mode == Mode::Value;
-        if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) || !is_replicated {
+        if self.sabotage == Sabotage::NoSnapshots || is_own_key(key) {
             return;
         }
         let id = KeyId::of(database, key);
         let companions = self.companions.remove(&id).unwrap_or_default();
         for (database, companion) in companions.keys {
             self.tell(database, &companion, reason, delay, None);
+        }
+        if self.policy.load().of(key).mode != Mode::Value {
+            return;
         }
         if let Some(cause) = cause
             && self
@@ -116,6 +118,7 @@ impl Engine {
             let is_ready = |due: &Due| self.ready_at(id, due).is_some();
             if self.due.get(&id).is_some_and(is_ready)
                 && let Some(due) = self.due.remove(&id)
+                && !self.is_held_back(due.database, &due.key)
             {
                 self.keys.entry(id).or_default().is_read = true;
                 taken.push(due);
@@ -258,6 +261,7 @@ impl Engine {
                 self.tell_surely(again.command.database, &key, Reason::Overlap);
             } else if newest == Some(again.version) {
                 self.fresh.insert(id);
+                self.touch_applied(id, None);
                 taken.push(again);
             } else if newest > Some(again.version) {
                 // Something came after it: what the datastore has, counts.

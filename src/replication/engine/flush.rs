@@ -12,6 +12,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, Unsettled};
+use super::super::policy::Mode;
 use super::super::version::Version;
 use super::decide::{by_database, flushes};
 use super::{Body, Change, Engine, Reason, is_own_key};
@@ -87,7 +88,8 @@ impl Engine {
     /// Whether a key is older than a flush, so that it goes with it.
     pub fn goes_with(&self, flush: Version, database: u32, key: &[u8]) -> bool {
         let state = self.keys.get(&KeyId::of(database, key));
-        !is_own_key(key) && state.is_none_or(|state| state.newest() < flush)
+        let is_left_alone = is_own_key(key) || self.policy.load().of(key).mode == Mode::Off;
+        !is_left_alone && state.is_none_or(|state| state.newest() < flush)
     }
 
     /// Has a key told, after a flush, that other regions have something else of:

@@ -18,7 +18,7 @@ use crate::mutation::outcome::{NO_REPLY, TOLD_AGAIN};
 use crate::mutation::v1::{self, outcome::Result, record::Body};
 
 /// Clocks within a region differ by less.
-const CLOCKS_DIFFER_MS: u64 = 500;
+pub(super) const CLOCKS_DIFFER_MS: u64 = 500;
 
 /// Keys that are remembered to have been changed with another.
 const COMPANIONS_MAX: usize = 32;
@@ -409,6 +409,7 @@ impl Engine {
             if unsettled.is_some() {
                 self.notice_race(database, version, arguments, &operations);
             }
+            self.notice_ahead(place, database, version, arguments, &operations);
             let is_whole = 1 < operations.all.len() && !operations.can_be_cut();
             if is_whole
                 && operations

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::super::keys::{KeyId, Mark};
-use super::super::policy::Mode;
 use super::super::version::{OWN, Partition};
-use super::decide::{by_database, expires_at};
+use super::decide::by_database;
+use super::policed::{Fate, expires_at};
 use super::{Body, Change, Engine, Reason};
 use crate::journal::Offset;
 use crate::mutation::operation::Kind;
@@ -83,7 +83,8 @@ impl Engine {
                 let mut among = keys.iter();
                 let is_meant = among.any(|(of, key)| *of == database && *key == operation.key);
                 let expires = || expires_at(self.store, arguments);
-                let is_kept = || self.kept(operation.key, change, expires) == Mode::Value;
+                let key = (database, operation.key);
+                let is_kept = || self.fate(key, operation.kind, change, expires) == Fate::Made;
                 if operation.kind == Kind::Overwrite && is_newest && is_meant && is_kept() {
                     let of = (&operations, index);
                     self.overwrite_again(change.version, (database, arguments), of, self.now);

@@ -110,6 +110,7 @@ impl Engine {
             false => Vec::new(),
         };
         self.fresh.insert(id);
+        self.touch_applied(id, None);
         let state = self.key(id);
         state.overwritten = version.max(state.overwritten);
         state.written = written.max(state.written);

@@ -5,7 +5,9 @@ use super::*;
 use crate::mutation::v1::outcome::Result;
 use crate::mutation::v1::record;
 
+mod ahead;
 mod others;
+mod policy;
 
 /// An engine, and journals that grow.
 struct World {

@@ -99,6 +99,15 @@ impl Redis {
         }
     }
 
+    /// An error about keys of changes.
+    fn refused(&mut self, reply: &Bytes) -> TargetError {
+        let said = error(reply).unwrap_or_default();
+        match is_of_key(&said) {
+            true => TargetError::Refused(String::from_utf8_lossy(&said).into_owned()),
+            false => self.unexpected(reply),
+        }
+    }
+
     /// An error where one was not expected.
     fn unexpected(&mut self, reply: &Bytes) -> TargetError {
         let said = String::from_utf8_lossy(reply).trim_end().to_owned();
@@ -155,6 +164,14 @@ fn push_watch(client: &mut Client, lease: &Bytes, keys: &[DatabaseKey]) {
 
 fn is_busy(error: &[u8]) -> bool {
     BUSY.iter().any(|busy| error.starts_with(busy))
+}
+
+/// Whether an error says that there is no such database, or that the user may not
+/// touch the key. A command that the user may not execute is another matter.
+fn is_of_key(error: &[u8]) -> bool {
+    let error = String::from_utf8_lossy(error);
+    error.starts_with("ERR DB index is out of range")
+        || error.starts_with("NOPERM") && error.contains("access")
 }
 
 impl Target for Redis {
@@ -243,8 +260,12 @@ impl Target for Redis {
         client.push(&[b"UNWATCH"]);
         push_watch(client, &lease, keys);
         let replies = self.exchange().await?;
-        if let Some(refused) = replies.iter().find(|reply| error(reply).is_some()) {
-            return Err(self.unexpected(refused));
+        if let Some(at) = replies.iter().position(|reply| error(reply).is_some()) {
+            return Err(match at {
+                // The lease's.
+                0 | 1 => self.unexpected(&replies[at]),
+                _ => self.refused(&replies[at]),
+            });
         }
         match replies.last().and_then(text) {
             Some(found) if found == holder => Ok(()),
@@ -341,14 +362,15 @@ impl Target for Redis {
         let Some(results) = elements(executed) else {
             let first = replies.iter().find(|reply| error(reply).is_some());
             let first = first.unwrap_or(executed).clone();
-            return Err(self.unexpected(&first));
+            return Err(self.refused(&first));
         };
+        // One that could not be selected has the rest read from another one.
+        if let Some(first) = results.iter().find(|reply| error(reply).is_some()) {
+            return Err(self.refused(first));
+        }
         let mut values = Vec::with_capacity(keys.len());
         for pair in places.chunks_exact(2) {
             let (dump, expires) = (&results[pair[0]], &results[pair[1]]);
-            if error(dump).is_some() {
-                return Err(self.unexpected(dump));
-            }
             let expires = text(expires).and_then(|digits| {
                 let digits = String::from_utf8_lossy(&digits).into_owned();
                 digits.parse::<i64>().ok()
