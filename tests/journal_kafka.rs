@@ -1,6 +1,7 @@
 //! The Kafka journal against a cluster that errs on demand.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -10,7 +11,8 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use wal_sidecar::journal::{
-    AppendError, Appender, Completion, JournalState, KafkaJournal, KafkaOptions, Verdict,
+    AppendError, Appender, Completion, Journal, JournalState, KafkaJournal, KafkaOptions,
+    ReadBatch, Verdict,
 };
 use wal_sidecar::mutation::{RecordBatch, RecordEntry, RecordKind, Writer, WriterOptions, v1};
 
@@ -68,6 +70,44 @@ fn wait_for(appender: &mut Appender, count: usize) -> Vec<Completion> {
 
 fn result(appender: &mut Appender) -> Result<u64, AppendError> {
     wait_for(appender, 1).remove(0).result
+}
+
+/// A reader may begin after all that its process knew of when it connected, as who takes
+/// over after a while does.
+#[test]
+fn what_others_wrote_later_is_read() {
+    const RECORDS: usize = 5;
+    let cluster = cluster(1);
+    let (reading, writing) = (open(&cluster), open(&cluster));
+    until_connected(&reading);
+    let mut appender = writing.appender();
+    for _ in 0..RECORDS {
+        appender.submit(batch(&["key"]));
+        result(&mut appender).expect("it is acknowledged");
+    }
+    let ends = writing.ends().expect("brokers answer");
+    let is_it = |end: &Option<u64>| *end == Some(RECORDS as u64);
+    let partition = ends.iter().position(is_it).expect("all in one") as u32;
+    let journal = Journal::Kafka(Arc::new(reading));
+    let mut reader = journal.reader_of(partition, 3).never_waiting();
+    let mut found = ReadBatch::default();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap().block_on(async {
+        let ready = poll_fn(|context| reader.poll_ready(context));
+        let ready = tokio::time::timeout(DEADLINE, ready).await;
+        assert!(ready.expect("there is something"));
+    });
+    reader.next_batch(&mut found, 1).expect("it is read");
+    let first = found.iter().next().map(|(offset, _)| offset);
+    assert_eq!(first, Some(3));
+}
+
+fn until_connected(journal: &KafkaJournal) {
+    let until = Instant::now() + DEADLINE;
+    while journal.partitions() == 0 {
+        assert!(Instant::now() < until, "no broker was reached");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
 }
 
 #[test]

@@ -7,6 +7,9 @@ use crate::journal::Offset;
 /// Writers that are remembered. Copies of a record come soon after it.
 pub(super) const WRITERS_MAX: usize = 64;
 
+/// So much is said to be applied of a topic that another one has taken the place of.
+pub(super) const ANOTHER: Offset = Offset::MAX;
+
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {

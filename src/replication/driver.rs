@@ -164,6 +164,8 @@ pub struct Driver<T> {
     next_inlet: usize,
     /// What a transaction is cut down to after races.
     batch: usize,
+    /// So many transactions are to have one change only: one of the next is refused.
+    singles: usize,
     races: u32,
     /// When the lease was.
     renewed: Instant,
@@ -249,6 +251,7 @@ impl<T: Target> Driver<T> {
             started_ms: now_ms,
             next_inlet: 0,
             batch: options.batch_records,
+            singles: 0,
             races: 0,
             renewed: now,
             is_lost: false,
@@ -288,6 +291,11 @@ impl<T: Target> Driver<T> {
         self.measure_nothing();
         if ended != Stop::Superseded {
             self.finish().await;
+        }
+        if ended == Stop::Replaced
+            && let Err(error) = self.note_replaced().await
+        {
+            tracing::warn!(namespace = self.options.namespace, %error, "that a topic was made again was not noted");
         }
         self.target.resign().await;
         ended

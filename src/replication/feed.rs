@@ -15,7 +15,7 @@ use crate::journal::{Cursor, Journal, Offset, ReadBatch, ReadError};
 use crate::mutation::{decode, v1};
 use end::{Ends, Heard};
 
-pub use end::{ends, hear_ends};
+pub use end::{SHORTER_TIMES, ends, hear_ends};
 
 mod end;
 
@@ -296,7 +296,12 @@ impl Feed {
     /// Whether another journal has taken this one's place: begun anew, it has
     /// other records at the same offsets.
     pub fn is_replaced(&self) -> bool {
-        self.is_replaced.get() || self.heard.is_another()
+        self.is_replaced.get() || self.is_another_topic()
+    }
+
+    /// Whether its topic was deleted and made again.
+    pub fn is_another_topic(&self) -> bool {
+        self.heard.is_another()
     }
 
     /// Why nothing can be read, if so.

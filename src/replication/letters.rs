@@ -99,8 +99,12 @@ impl Letters {
     /// Keeps letters, which are durable some time later. The error is why some that
     /// were added before may not be.
     pub async fn add_soon(&mut self, letters: &[v1::Letter]) -> Result<(), String> {
+        let made_room = match self.appender.has_room() {
+            true => Ok(()),
+            false => self.until_under_way(0).await,
+        };
         self.submit(letters);
-        self.until_under_way(UNDER_WAY_MAX).await
+        self.until_under_way(UNDER_WAY_MAX).await.and(made_room)
     }
 
     fn submit(&mut self, letters: &[v1::Letter]) {

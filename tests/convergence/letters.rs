@@ -180,6 +180,63 @@ fn keys_that_the_datastore_refuses_are_dead_letters() {
     assert_eq!(found, b"*4\r\n$1\r\n1\r\n$1\r\n3\r\n$-1\r\n$-1\r\n");
 }
 
+/// One of two sources has something that is refused, the other one goes on all the time.
+#[test]
+fn a_refused_key_holds_no_other_source_up() {
+    const WRITES: usize = 3_000;
+    let world = World::local(3);
+    world.regions.iter().for_each(wait_until_led);
+    let third = &world.regions[2];
+    for rule in ["resetkeys", "~wal-sidecar:*", "~may:*"] {
+        allow(&third.redis, rule);
+    }
+    std::thread::scope(|scope| {
+        for region in &world.regions[..2] {
+            scope.spawn(|| {
+                let set = |index: usize| match index % 300 {
+                    150 => format!("SET not:{}:{index} 1", region.name),
+                    _ => format!("SET may:{}:{index} 1", region.name),
+                };
+                let mut client = region.sidecars[0].client();
+                send(
+                    &mut client,
+                    (0..WRITES).map(|index| words(&set(index))),
+                    None,
+                );
+            });
+        }
+    });
+    let refused = 2 * WRITES / 300;
+    until("all that is refused to be a dead letter", DEADLINE, || {
+        (undecided(third) == refused as f64).then_some(())
+    });
+    let expected = 2 * WRITES - refused;
+    until("all else to be applied", DEADLINE, || {
+        let size =
+            third
+                .redis
+                .client()
+                .command(&["EVAL", "return #redis.call('KEYS', 'may:*')", "0"]);
+        (size == format!(":{expected}\r\n").as_bytes()).then_some(())
+    });
+    // A flush leaves what it may not delete.
+    allow(&third.redis, "allkeys");
+    let mut direct = third.redis.client();
+    assert_eq!(direct.command(&["SET", "not:mine", "1"]), b"+OK\r\n");
+    for rule in ["resetkeys", "~wal-sidecar:*", "~may:*"] {
+        allow(&third.redis, rule);
+    }
+    let mut client = world.regions[0].sidecars[0].client();
+    send(&mut client, std::iter::once(words("FLUSHALL")), None);
+    send(&mut client, std::iter::once(words("SET may:end end")), None);
+    until_value(third, "may:end", "end");
+    allow(&third.redis, "allkeys");
+    let left = direct.command(&["EVAL", "return #redis.call('KEYS', 'may:*')", "0"]);
+    assert_eq!(left, b":1\r\n");
+    assert_eq!(direct.command(&["GET", "not:mine"]), b"$1\r\n1\r\n");
+    assert_eq!(undecided(third), refused as f64);
+}
+
 /// What lost to a newer change of another region is kept with its value.
 #[test]
 fn what_lost_a_conflict_is_listed_with_its_value() {

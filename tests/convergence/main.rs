@@ -102,8 +102,10 @@ fn two_regions_with_topics_and_replicators_of_their_own_converge() {
     check(World::kafka(Cluster::start(1), 2), random, seconds(8));
 }
 
-/// Clients are answered before Kafka has what they changed: nobody can count then.
+/// Clients are answered before Kafka has what they changed: nobody can count then, and
+/// where a replicator is killed a key may be left different.
 #[test]
+#[ignore = "by hand: not for sure, see docs/replication.md, Limits"]
 fn two_regions_with_spools_converge() {
     let random = Random::from_environment();
     check_equal(World::spool(Cluster::start(1), 2), random, seconds(8));

@@ -143,8 +143,9 @@ impl KafkaReader {
             return Ok(Some(next));
         }
         if self.consumer.is_none() {
-            if self.end() < self.position {
-                // The brokers refuse to read from past the end.
+            if self.waits && self.end() < self.position {
+                // The brokers refuse to read from past the end, which is known to who
+                // waits for what was written here.
                 return Ok(None);
             }
             self.consumer = Some(self.connect()?);

@@ -96,6 +96,8 @@ impl<T: Target> Driver<T> {
             [one] => self.bury_change(one, reason).await,
             _ => {
                 self.batch = 1;
+                // Sources take turns.
+                self.singles = chosen.len() * self.inlets.len();
                 Ok(())
             }
         }
@@ -167,7 +169,11 @@ impl<T: Target> Driver<T> {
                 if self.races == 0 {
                     self.engine.is_not_racing();
                 }
-                self.batch = (self.batch * 2).min(self.options.batch_records);
+                self.batch = match self.singles {
+                    0 => (self.batch * 2).min(self.options.batch_records),
+                    _ => 1,
+                };
+                self.singles = self.singles.saturating_sub(1);
                 let mut lost: Vec<v1::Letter> = Vec::new();
                 for (index, reason) in refused {
                     let at = decisions.partition_point(|(end, _)| end <= index);
@@ -225,8 +231,12 @@ impl<T: Target> Driver<T> {
         for one in chosen {
             let pending = &self.inlets[one.inlet].1.queue[one.at];
             if let Some(change) = &pending.change {
-                self.engine
-                    .each_key(change, |database, key| keys.push((database, key)));
+                self.engine.each_key(change, |database, key| {
+                    // Nothing is done to others.
+                    if self.engine.is_taken(&key) {
+                        keys.push((database, key));
+                    }
+                });
             }
         }
         keys
@@ -254,8 +264,8 @@ impl<T: Target> Driver<T> {
             .map(|one| (one.command.database, one.key.clone()))
             .collect();
         let watched = self.target.watch(&keys).await;
-        if let Err(TargetError::Refused(reason)) = &watched {
-            self.give_up_again(&again, reason);
+        if let Err(TargetError::Refused(_)) = &watched {
+            self.sift_again(again).await?;
             return Ok(true);
         }
         if watched.is_ok() {
@@ -270,8 +280,11 @@ impl<T: Target> Driver<T> {
             Ok(()) => self.target.commit(&commands, &[]).await,
             Err(error) => Err(error.clone()),
         };
-        if let Ok(Committed::Refused(_, reason)) = &committed {
-            self.give_up_again(&ready, reason);
+        if let Ok(Committed::Refused(index, reason)) = &committed {
+            let mut ready = ready;
+            let one = ready.swap_remove(*index);
+            self.give_up_again(&one, reason);
+            late.extend(ready);
             late.into_iter()
                 .for_each(|one| self.engine.again_later(one));
             return Ok(true);
@@ -285,17 +298,34 @@ impl<T: Target> Driver<T> {
         committed.map(|_| true)
     }
 
-    /// What was applied once can't be made again: what its keys hold counts.
-    fn give_up_again(&mut self, again: &[Again], reason: &str) {
+    /// The datastore refuses to watch one of several keys: those it does not are made
+    /// again later.
+    async fn sift_again(&mut self, again: Vec<Again>) -> Result<(), TargetError> {
+        let mut again = again.into_iter();
+        while let Some(one) = again.next() {
+            let key = (one.command.database, one.key.clone());
+            match self.target.watch(&[key]).await {
+                Ok(()) => self.engine.again_later(one),
+                Err(TargetError::Refused(reason)) => self.give_up_again(&one, &reason),
+                Err(error) => {
+                    self.engine.again_later(one);
+                    again.for_each(|one| self.engine.again_later(one));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was applied once can't be made again: what its key holds counts.
+    fn give_up_again(&mut self, one: &Again, reason: &str) {
         tracing::warn!(
             namespace = self.options.namespace,
-            changes = again.len(),
+            key = %one.key.escape_ascii(),
             reason,
-            "changes can't be made again; their keys' values are told"
+            "a change can't be made again; its key's value is told"
         );
-        for one in again {
-            self.engine
-                .tell_surely(one.command.database, &one.key, Reason::Conflict);
-        }
+        self.engine
+            .tell_surely(one.command.database, &one.key, Reason::Conflict);
     }
 }

@@ -128,6 +128,30 @@ impl<T: Target> Driver<T> {
         keys: &[DatabaseKey],
         version: Version,
     ) -> Result<(), TargetError> {
+        match self.flush_keys(keys, version).await {
+            Err(TargetError::Refused(_)) => {}
+            ended => return ended,
+        }
+        // One of them stays: which, is found by trying.
+        for key in keys {
+            match self.flush_keys(std::slice::from_ref(key), version).await {
+                Err(TargetError::Refused(reason)) => tracing::warn!(
+                    namespace = self.options.namespace,
+                    key = %key.1.escape_ascii(),
+                    reason,
+                    "a key outlives a FLUSHALL of another region, as it may not be deleted"
+                ),
+                ended => ended?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_keys(
+        &mut self,
+        keys: &[DatabaseKey],
+        version: Version,
+    ) -> Result<(), TargetError> {
         loop {
             let going = self.going(keys, version);
             if going.is_empty() {

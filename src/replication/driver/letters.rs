@@ -185,8 +185,11 @@ impl<T: Target> Driver<T> {
             return Ok(false);
         };
         let mut keys = Vec::new();
-        self.engine
-            .each_key(&change, |database, key| keys.push((database, key)));
+        self.engine.each_key(&change, |database, key| {
+            if self.engine.is_taken(&key) {
+                keys.push((database, key));
+            }
+        });
         match self.target.watch(&keys).await {
             Err(TargetError::Refused(reason)) => {
                 self.said_no(letter, &reason);

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::super::checkpoint::ANOTHER;
 use super::horizon::Heard;
 use super::*;
 
@@ -17,6 +18,9 @@ const RECENT_MS: u64 = 10_000 + super::own::INEXACT.as_millis() as u64;
 
 /// Bytes that are kept aside of sources that are read again late, about.
 const ASIDE_BYTES: usize = 64 << 20;
+
+/// Between two questions where a topic ends.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Partitions of a source that are asked at once where to begin.
 const ASKED_MAX: usize = 8;
@@ -79,7 +83,10 @@ impl<T: Target> Driver<T> {
                 let region = self.region(name);
                 self.closed.push(Closed {
                     partition: Partition { region, number },
-                    applied: checkpoint.applied,
+                    applied: match checkpoint.applied {
+                        ANOTHER => 0,
+                        applied => applied,
+                    },
                     hlc: checkpoint.hlc,
                 });
             }
@@ -208,6 +215,26 @@ impl<T: Target> Driver<T> {
         RegionId(at.unwrap_or(0) as u8)
     }
 
+    /// Leaves word for whoever leads next that topics were made again.
+    pub(super) async fn note_replaced(&mut self) -> Result<(), TargetError> {
+        let made_again = self.inlets.iter().filter(|one| one.0.is_another_topic());
+        let checkpoints: Vec<(String, String)> = made_again
+            .map(|(feed, inlet, _)| {
+                let checkpoint = Checkpoint {
+                    applied: ANOTHER,
+                    ..inlet.checkpoint_after(0)
+                };
+                let name = checkpoint_name(&feed.region, feed.partition);
+                (name, checkpoint.format())
+            })
+            .collect();
+        if !checkpoints.is_empty() {
+            self.target.watch(&[]).await?;
+            self.target.commit(&[], &checkpoints).await?;
+        }
+        Ok(())
+    }
+
     /// After a connection was lost it is not known whether the last transaction
     /// was executed: what it would have changed is, in the checkpoints.
     pub(super) async fn recover(&mut self) -> Result<(), TargetError> {
@@ -312,8 +339,7 @@ async fn open_source(
             let from = source.origin.find(partition, since, &permits).await;
             let checkpoint = match checkpoint {
                 Some(checkpoint) if !is_own => {
-                    let end = source.origin.end_of_topic(partition, &permits).await;
-                    match end.is_some_and(|end| end < checkpoint.applied) {
+                    match is_another(&source, partition, &checkpoint, &permits).await {
                         true => begun_anew(&source, partition, &checkpoint, &permits).await,
                         false => checkpoint,
                     }
@@ -349,6 +375,24 @@ async fn open_source(
     while asked.join_next().await.is_some() {}
 }
 
+/// Whether a topic ends before what was applied of it; asked several times, as brokers may
+/// say so for a moment.
+async fn is_another(
+    source: &Source,
+    partition: u32,
+    checkpoint: &Checkpoint,
+    permits: &Semaphore,
+) -> bool {
+    for _ in 0..feed::SHORTER_TIMES {
+        let end = source.origin.end_of_topic(partition, permits).await;
+        if end.is_none_or(|end| checkpoint.applied <= end) {
+            return false;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    true
+}
+
 /// A topic ends before what was applied of it: it was deleted and made again, or has lost
 /// its end. It is gone on with what is newer.
 async fn begun_anew(
@@ -368,7 +412,7 @@ async fn begun_anew(
     );
     Checkpoint {
         applied: from,
-        resume: from,
+        resume: from.min(checkpoint.resume),
         ..checkpoint.clone()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::engine::Due;
+use super::super::engine::{Due, Reason};
 use super::super::target::{DatabaseKey, Target, TargetError};
 use super::{APPEND_PAUSE, Driver};
 use crate::journal::AppendError;
@@ -126,6 +126,14 @@ impl<T: Target> Driver<T> {
     /// one, and the one it is again after a while.
     fn narrow_due(&mut self, due: Vec<Due>, reason: &str) {
         let delay = match &due[..] {
+            [one] if one.reason == Reason::Bootstrap => {
+                tracing::warn!(
+                    namespace = self.options.namespace, key = %one.key.escape_ascii(), reason,
+                    "a key's value can't be read; it is not copied"
+                );
+                self.engine.leave_out(one);
+                return;
+            }
             [one] => {
                 tracing::warn!(
                     namespace = self.options.namespace, key = %one.key.escape_ascii(), reason,

@@ -8,6 +8,8 @@
 //! was perhaps executed before: what it overwrites is overwritten with it again, and other
 //! keys are told once more.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::super::keys::{KeyId, KeyMap, commutes};
@@ -29,6 +31,8 @@ pub(super) struct Ahead {
     /// Milliseconds since the Unix epoch when the engine's time was zero.
     started_ms: u64,
     touched: KeyMap<Touched>,
+    /// When databases were emptied, all of them where none is named.
+    flushed: HashMap<Option<u32>, u64>,
 }
 
 /// When a key, or an element of it, was touched, in milliseconds since the Unix epoch.
@@ -37,12 +41,14 @@ struct Touched {
     applied_ms: u64,
     /// The kinds of what was applied, as bits.
     kinds: u8,
+    /// When something of this region was made again.
+    again_ms: u64,
     told_ms: u64,
 }
 
 impl Touched {
     fn at(&self) -> u64 {
-        self.applied_ms.max(self.told_ms)
+        self.applied_ms.max(self.told_ms).max(self.again_ms)
     }
 }
 
@@ -53,6 +59,7 @@ impl Engine {
         self.ahead = Some(Ahead {
             started_ms,
             touched: KeyMap::default(),
+            flushed: HashMap::new(),
         });
     }
 
@@ -89,6 +96,20 @@ impl Engine {
         }
     }
 
+    /// What was perhaps overwritten is made again: by the clock of who does it.
+    pub(super) fn touch_again(&mut self, id: KeyId) {
+        self.touch(id, |touched, now_ms| touched.again_ms = now_ms);
+    }
+
+    /// A database is emptied.
+    pub(super) fn touch_flushed(&mut self, which: Option<u32>) {
+        let now = self.now;
+        if let Some(ahead) = &mut self.ahead {
+            let now_ms = ahead.started_ms + now.as_millis() as u64;
+            ahead.flushed.insert(which, now_ms);
+        }
+    }
+
     /// A key's value was read, at most now.
     pub(in super::super) fn touch_told(&mut self, database: u32, key: &[u8]) {
         let id = KeyId::of(database, key);
@@ -104,29 +125,36 @@ impl Engine {
         arguments: &[Bytes],
         operations: &Operations<'_>,
     ) {
-        let Some(ahead) = self.ahead.as_ref().filter(|one| !one.touched.is_empty()) else {
+        let Some(ahead) = &self.ahead else {
             return;
         };
         let made = milliseconds(version.hlc);
+        let flushes = [None, Some(database)].map(|which| ahead.flushed.get(&which));
+        let flushed_ms = flushes.into_iter().flatten().max();
+        let is_flushed = flushed_ms.is_some_and(|at| made <= at + CLOCKS_DIFFER_MS)
+            && self.flushed(database) < version;
+        if ahead.touched.is_empty() && !is_flushed {
+            return;
+        }
         let mut again = Vec::new();
         let mut told = Vec::new();
         for (index, operation) in operations.all.iter().enumerate() {
             let id = KeyId::of(database, operation.key);
-            let Some(key) = ahead.touched.get(&id) else {
-                continue;
-            };
+            let key = ahead.touched.get(&id).copied().unwrap_or_default();
             let kind = operation.kind;
             let is_before =
                 |one: &Touched| one.kinds != 0 && made <= one.applied_ms + CLOCKS_DIFFER_MS;
+            let is_again = made <= key.again_ms || is_flushed;
             let of_element = || ahead.touched.get(&id.element(operation.element));
-            let is_crossed = is_before(key) && !commutes(kind, key.kinds)
+            let is_crossed = is_again
+                || is_before(&key) && !commutes(kind, key.kinds)
                 || matches!(kind, Kind::Element | Kind::ElementCounter)
                     && of_element().is_some_and(|one| {
                         let both_count = Kind::ElementCounter as u8;
                         is_before(one) && (kind as u8 | one.kinds) != both_count
                     });
             let is_told = made <= key.told_ms;
-            if kind == Kind::Overwrite && (is_before(key) || is_told) {
+            if kind == Kind::Overwrite && (is_before(&key) || is_again || is_told) {
                 // What was told is perhaps something older that who led before has applied.
                 again.push(index);
             } else if is_crossed || is_told && kind != Kind::Element {
@@ -154,6 +182,7 @@ impl Engine {
             let now_ms = ahead.started_ms + self.now.as_millis() as u64;
             let oldest = now_ms.saturating_sub(REMEMBERED_MS);
             ahead.touched.retain(|_, one| oldest <= one.at());
+            ahead.flushed.retain(|_, at| oldest <= *at);
         }
     }
 }

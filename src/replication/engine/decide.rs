@@ -159,6 +159,7 @@ impl Engine {
             debug_assert!(flush.key.is_empty());
             let which = flushes(arguments, database);
             self.flush(which, change.version);
+            self.touch_flushed(which);
             // Emptied it was before; what this change did before that is gone.
             let stays = |one: &Command| which.is_some_and(|which| one.database != which);
             decision.commands.retain(stays);
@@ -173,7 +174,8 @@ impl Engine {
         let is_older = |verdict: &&Verdict| matches!(verdict, Verdict::Older | Verdict::Outdone);
         decision.older += verdicts.iter().filter(is_older).count() as u64;
         for (operation, verdict) in operations.all.iter().zip(&verdicts) {
-            if matches!(verdict, Verdict::Lost | Verdict::Outdone) {
+            let is_lost = matches!(verdict, Verdict::Lost | Verdict::Outdone);
+            if is_lost && !decision.lost.iter().any(|key| *key == operation.key) {
                 decision.lost.push(slice_of(arguments, operation.key));
             }
         }

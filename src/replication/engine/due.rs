@@ -169,6 +169,12 @@ impl Engine {
         self.due.entry(id).or_insert(Due { at, ..due });
     }
 
+    /// A key that was taken is not told.
+    pub(in super::super) fn leave_out(&mut self, due: &Due) {
+        let id = KeyId::of(due.database, &due.key);
+        self.keys.entry(id).or_default().is_read = false;
+    }
+
     /// A key whose value was read, unless a change of the own region has come up
     /// since it was taken, which the value may include or not: then it is due
     /// once more.
@@ -261,7 +267,7 @@ impl Engine {
                 self.tell_surely(again.command.database, &key, Reason::Overlap);
             } else if newest == Some(again.version) {
                 self.fresh.insert(id);
-                self.touch_applied(id, None);
+                self.touch_again(id);
                 taken.push(again);
             } else if newest > Some(again.version) {
                 // Something came after it: what the datastore has, counts.

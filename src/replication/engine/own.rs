@@ -456,6 +456,18 @@ impl Engine {
             || is_flushed
             || !commutes(kind, newer.all)
             || is_behind_in_element(elements, id, version, operation);
+        if is_behind {
+            state.held_back = Version::default();
+        }
+        // Of two writers, one of which was shipped late, others hear in another order than
+        // it was done in.
+        let is_swapped = self.ahead.is_some()
+            && state.marks.iter().any(|mark| {
+                mark.place.partition == place.partition
+                    && mark.newest.writer != version.writer
+                    && version < mark.newest
+                    && !commutes(kind, mark.kinds)
+            });
         let is_near = state.marks.iter().any(|mark| is_near(mark, place, version));
         // Who led before has told the key later, without having read this.
         let told = self
@@ -495,7 +507,14 @@ impl Engine {
             Reason::Skew
         } else if is_unstable {
             Reason::Conflict
-        } else if overlaps || is_flushing || is_read || is_near || is_unnamed || self.is_late {
+        } else if overlaps
+            || is_flushing
+            || is_read
+            || is_near
+            || is_swapped
+            || is_unnamed
+            || self.is_late
+        {
             Reason::Overlap
         } else {
             return;

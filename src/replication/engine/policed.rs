@@ -26,6 +26,11 @@ pub(super) enum Fate {
 }
 
 impl Engine {
+    /// Whether anything is done with changes of a key.
+    pub(in super::super) fn is_taken(&self, key: &[u8]) -> bool {
+        self.policy.load().of(key).mode != Mode::Off
+    }
+
     /// What is done with a change of a key. `expires_at` is milliseconds since the Unix
     /// epoch, 0 for never. What is done to a value that was held back is, too.
     pub(super) fn fate(
@@ -82,7 +87,13 @@ impl Engine {
         }
         let operations = self.operations_of(arguments);
         let expires = || expires_at(self.store, arguments);
-        let fate = |one: &Operation<'_>| self.fate((database, one.key), one.kind, change, expires);
+        // Which keys are only read is not known of what can't be taken apart: none is
+        // deleted because another one was held back.
+        let is_whole = 1 < operations.all.len() && !operations.can_be_cut();
+        let fate = |one: &Operation<'_>| {
+            let kind = if is_whole { Kind::Overwrite } else { one.kind };
+            self.fate((database, one.key), kind, change, expires)
+        };
         let of_keys = operations.all.iter().filter(|one| one.kind != Kind::Flush);
         let fates: SmallVec<[Fate; 4]> = of_keys.map(fate).collect();
         let strictest = fates.iter().max().copied().unwrap_or(Fate::Made);

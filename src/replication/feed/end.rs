@@ -21,7 +21,7 @@ const FIRST_TICK: Duration = Duration::from_millis(5);
 
 /// A topic whose brokers have said so often, one time after another, that it ends before
 /// what was read of it, is another one. After a change of leaders they may say so once.
-const SHORTER_TIMES: u64 = 5;
+pub const SHORTER_TIMES: u64 = 5;
 
 /// The same of topics that are asked for all the time.
 const SHORTER_TIME: Duration = Duration::from_secs(5);
@@ -42,8 +42,9 @@ pub(super) struct Heard {
     end: Arc<AtomicU64>,
     /// How often in a row it was before what had been read when they were asked.
     shorter: Arc<AtomicU64>,
-    /// Of the own region's: since when that was so each time.
+    /// Of the own region's: since when that was so each time, and whether that was long.
     shorter_since: Cell<Option<Instant>>,
+    is_long_shorter: Cell<bool>,
     /// Of the first partition that is read of a topic: when its brokers were asked,
     asked: Cell<Option<Instant>>,
     /// and whether they have not answered.
@@ -57,9 +58,7 @@ impl Heard {
 
     /// Whether it ends before what was read: it was deleted and made again.
     pub(super) fn is_another(&self) -> bool {
-        let is_long = |since: Instant| SHORTER_TIME <= since.elapsed();
-        SHORTER_TIMES <= self.shorter.load(Ordering::Relaxed)
-            || self.shorter_since.get().is_some_and(is_long)
+        SHORTER_TIMES <= self.shorter.load(Ordering::Relaxed) || self.is_long_shorter.get()
     }
 }
 
@@ -142,7 +141,10 @@ pub async fn ends(feeds: &[Feed]) -> Vec<Option<Offset>> {
                 let since = &feed.heard.shorter_since;
                 match end {
                     Some(end) if end < feed.next => {
-                        since.set(since.get().or_else(|| Some(Instant::now())));
+                        let first = since.get().unwrap_or_else(Instant::now);
+                        since.set(Some(first));
+                        let is_long = SHORTER_TIME <= first.elapsed();
+                        feed.heard.is_long_shorter.set(is_long);
                     }
                     Some(_) => since.set(None),
                     None => {}

@@ -171,7 +171,7 @@ fn is_busy(error: &[u8]) -> bool {
 fn is_of_key(error: &[u8]) -> bool {
     let error = String::from_utf8_lossy(error);
     error.starts_with("ERR DB index is out of range")
-        || error.starts_with("NOPERM") && error.contains("access")
+        || error.starts_with("NOPERM") && error.contains("permissions to access")
 }
 
 impl Target for Redis {
