@@ -227,13 +227,14 @@ impl<T: Target> Driver<T> {
     }
 
     pub(super) fn keys_of(&self, chosen: &[Chosen]) -> Vec<DatabaseKey> {
+        let is_plain = self.engine.is_plain();
         let mut keys = Vec::new();
         for one in chosen {
             let pending = &self.inlets[one.inlet].1.queue[one.at];
             if let Some(change) = &pending.change {
                 self.engine.each_key(change, |database, key| {
                     // Nothing is done to others.
-                    if self.engine.is_taken(&key) {
+                    if is_plain || self.engine.is_taken(&key) {
                         keys.push((database, key));
                     }
                 });

@@ -112,8 +112,10 @@ impl Engine {
 
     /// A key's value was read, at most now.
     pub(in super::super) fn touch_told(&mut self, database: u32, key: &[u8]) {
-        let id = KeyId::of(database, key);
-        self.touch(id, |touched, now_ms| touched.told_ms = now_ms);
+        if self.ahead.is_some() {
+            let id = KeyId::of(database, key);
+            self.touch(id, |touched, now_ms| touched.told_ms = now_ms);
+        }
     }
 
     /// Does what is due for a change of the own region that comes up late.

@@ -26,6 +26,11 @@ pub(super) enum Fate {
 }
 
 impl Engine {
+    /// Whether all keys' changes are made as they are.
+    pub(in super::super) fn is_plain(&self) -> bool {
+        self.policy.load().is_plain()
+    }
+
     /// Whether anything is done with changes of a key.
     pub(in super::super) fn is_taken(&self, key: &[u8]) -> bool {
         self.policy.load().of(key).mode != Mode::Off
@@ -82,7 +87,7 @@ impl Engine {
         arguments: &[Bytes],
         decision: &mut Decision,
     ) {
-        if self.policy.load().is_plain() {
+        if self.is_plain() {
             return self.decide_command(change, database, arguments, decision);
         }
         let operations = self.operations_of(arguments);
